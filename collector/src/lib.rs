@@ -1,0 +1,1 @@
+//! The way in: OTLP over gRPC and HTTP, and the mesh's control plane.

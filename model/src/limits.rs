@@ -1,0 +1,78 @@
+//! Every bound in the program, with its name and its arithmetic. A queue, map, cache or loop without
+//! an entry here is a mistake.
+
+use std::time::Duration;
+
+/// Largest OTLP request, before and after decompression: what the OTLP specification recommends.
+pub const OTLP_REQUEST_BYTES: usize = 64 << 20;
+/// Telemetry bytes admitted and not yet acknowledged, over all connections: four largest requests.
+pub const INGEST_BYTES_IN_FLIGHT: usize = 4 * OTLP_REQUEST_BYTES;
+/// Deepest nesting of an attribute value.
+pub const ANY_VALUE_DEPTH: usize = 32;
+/// How far ahead of the collector's clock a record may be before it is rejected.
+pub const FUTURE_SKEW: Duration = Duration::from_secs(3600);
+
+/// Bytes of frames after which a group commit no longer waits for company.
+pub const WAL_GROUP_BYTES: usize = 1 << 20;
+/// Size at which a WAL segment is closed and the next begun.
+pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Writes waiting for the WAL; further ones are refused as overload.
+pub const WAL_QUEUE: usize = 1024;
+/// Hot rows are flushed at this age …
+pub const FLUSH_AGE: Duration = Duration::from_secs(30);
+/// … or at this size, whichever comes first.
+pub const FLUSH_BYTES: usize = 128 << 20;
+/// Hot bytes at which writes are refused: flushing has fallen behind by three rounds.
+pub const HOT_BYTES: usize = 4 * FLUSH_BYTES;
+/// Series that the label index holds per tenant; samples of further ones are rejected.
+pub const SERIES: usize = 2_000_000;
+
+/// Endpoints the registry holds.
+pub const REGISTRY_ENDPOINTS: usize = 10_000;
+/// How often an endpoint renews its registration.
+pub const REGISTRATION_RENEW: Duration = Duration::from_secs(5);
+/// After how long without renewal it is removed: three missed renewals and one more for the road.
+pub const REGISTRATION_EXPIRY: Duration = Duration::from_secs(20);
+/// How long a restarted collector announces no removals.
+pub const REGISTRATION_GRACE: Duration = Duration::from_secs(30);
+/// Messages waiting for one proxy's stream; a proxy that is slower is disconnected and joins again.
+pub const MESH_STREAM_QUEUE: usize = 256;
+
+/// Spans and log records that a proxy holds for export; further ones are dropped and counted.
+pub const PROXY_TELEMETRY_QUEUE: usize = 8_192;
+/// Distinct label sets for which a proxy keeps metrics; further ones are folded into one `overflow` set.
+pub const PROXY_METRIC_SETS: usize = 10_000;
+/// Request body bytes that a proxy keeps so that a retry can send them again.
+pub const RETRY_BODY_BYTES: usize = 64 << 10;
+/// Header bytes a proxy accepts in one request.
+pub const HEADER_BYTES: usize = 64 << 10;
+/// Idle upstream connections kept per endpoint.
+pub const IDLE_CONNECTIONS: usize = 64;
+/// Hints a proxy holds at once.
+pub const HINTS: usize = 1_024;
+/// Longest lease of a hint.
+pub const HINT_TTL: Duration = Duration::from_secs(60);
+
+/// Length of an SQL or PromQL text.
+pub const QUERY_BYTES: usize = 64 << 10;
+/// Operators in one SQL text: a longer flat chain overflows the planner's stack.
+pub const SQL_OPERATORS: usize = 2_000;
+/// Nesting of a PromQL expression.
+pub const PROMQL_DEPTH: usize = 128;
+/// Rows of an SQL answer; a longer one is cut and says so.
+pub const SQL_ROWS: usize = 100_000;
+/// Samples that one PromQL query may load, as Prometheus' default.
+pub const PROMQL_SAMPLES: usize = 50_000_000;
+/// Points per series of a range query, as Prometheus.
+pub const PROMQL_POINTS: usize = 11_000;
+/// How long a query may take.
+pub const QUERY_DEADLINE: Duration = Duration::from_secs(60);
+/// Memory that all running queries share.
+pub const QUERY_MEMORY_BYTES: usize = 4 << 30;
+/// Queries running at once; further ones wait their turn within their deadline.
+pub const QUERIES: usize = 16;
+
+/// Edges (client, server, endpoint, protocol) that the analysis keeps state for.
+pub const ANALYSIS_EDGES: usize = 10_000;
+/// Findings and hints open at once.
+pub const ANALYSIS_FINDINGS: usize = 1_000;

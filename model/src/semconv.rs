@@ -1,0 +1,63 @@
+//! Names that telemetry carries: attribute keys, metric names and header names that a proxy writes and
+//! the collector, the tables and the analysis read. OpenTelemetry and Istio names where they exist.
+
+/// Request header by which an outbound proxy tells the next proxy who it is: `service;instance;version`.
+pub const PEER_HEADER: &str = "x-weir-peer";
+/// Response header that says which hint or local rule refused a request, and why.
+pub const REFUSED_HEADER: &str = "x-weir-refused";
+
+/// The latency of every call, by edge: an OTLP exponential histogram of [`crate::sketch::SCALE`], delta
+/// temporality, seconds, one data point per label set and second. It is what the service graph and the
+/// detectors count.
+pub const EDGE_METRIC: &str = "weir_edge_duration_seconds";
+
+/// Labels of [`EDGE_METRIC`].
+pub mod edge {
+    /// The calling service; `unknown` where it has no proxy and sent no name.
+    pub const CLIENT: &str = "client";
+    /// The called service.
+    pub const SERVER: &str = "server";
+    /// The instance that answered: the replica. Empty where none was chosen.
+    pub const ENDPOINT: &str = "endpoint";
+    /// `http`, `grpc` or `tcp`.
+    pub const PROTOCOL: &str = "protocol";
+    /// How the call ended: one of [`OK`], [`CLIENT_ERROR`], [`ERROR`], [`REFUSED`].
+    pub const CLASS: &str = "class";
+    /// Which side measured: `source` or `destination`.
+    pub const REPORTER: &str = "reporter";
+    /// `true` on calls that were let through to test an ejected endpoint or an open edge.
+    pub const PROBE: &str = "probe";
+
+    /// Answered below 400, or gRPC status 0.
+    pub const OK: &str = "ok";
+    /// 4xx, or a gRPC status that blames the caller: a call, no error of the server.
+    pub const CLIENT_ERROR: &str = "client_error";
+    /// 5xx, a reset, a timeout, no connection, or a gRPC status that blames the server.
+    pub const ERROR: &str = "error";
+    /// Refused by a breaker or a hint before it left; counted apart, never as evidence.
+    pub const REFUSED: &str = "refused";
+}
+
+/// Attributes of a proxy's spans and access logs, beside OpenTelemetry's own.
+pub mod attr {
+    /// The calling service.
+    pub const CLIENT: &str = "weir.client";
+    /// The called service.
+    pub const SERVER: &str = "weir.server";
+    /// The instance that answered.
+    pub const ENDPOINT: &str = "weir.endpoint";
+    /// Envoy-style flags: `UO`, `UH`, `UT`, `UF`, `UC`, `URX`, `NR`, `DC`, or `-`.
+    pub const RESPONSE_FLAGS: &str = "weir.response_flags";
+    /// How many times the request was sent again.
+    pub const RETRIES: &str = "weir.retries";
+    /// The route that matched.
+    pub const ROUTE: &str = "weir.route";
+    /// The hint that refused or moved the request.
+    pub const HINT: &str = "weir.hint_id";
+    /// Why the request was refused: a local rule's name or the hint's reason.
+    pub const REFUSED: &str = "weir.refused";
+    /// `mutual_tls` or `none`.
+    pub const SECURITY: &str = "weir.connection_security_policy";
+    /// `inbound` or `outbound`.
+    pub const DIRECTION: &str = "weir.direction";
+}

@@ -1,0 +1,1 @@
+//! The data plane: forwards traffic, observes it, obeys hints.

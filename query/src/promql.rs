@@ -1,0 +1,1 @@
+//! PromQL: parser with positions, plan, evaluation over series × steps.

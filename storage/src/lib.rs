@@ -1,0 +1,19 @@
+//! What is kept: one way in ([`Writer`]), one way out ([`Snapshot`]), and between them a write-ahead log,
+//! hot rows in memory, and one Delta Lake table of sorted Parquet per [`Table`].
+//!
+//! In: [`WriteBatch`]es of Arrow record batches in the shapes that [`schema`] fixes. Out: immutable
+//! snapshots (table version and the hot rows after it), and the [`SeriesIndex`] of label sets. A write is
+//! acknowledged when it is synced to disk and visible to the next snapshot, never before.
+//!
+//! Nothing here knows about OTLP, SQL or PromQL, and nothing here depends on DataFusion.
+
+pub mod schema;
+
+mod series;
+mod snapshot;
+mod store;
+
+pub use schema::Table;
+pub use series::{Known, LabelMatcher, Labels, MatchOp, SeriesIndex};
+pub use snapshot::{Bound, Cursor, DataFile, Snapshot, TableSnapshot};
+pub use store::{Acked, FlushError, OpenError, Options, Status, Storage, WriteBatch, WriteError, Writer};

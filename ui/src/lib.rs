@@ -1,0 +1,1 @@
+//! The web app, and the small crate that embeds it.
