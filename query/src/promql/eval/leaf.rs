@@ -1,0 +1,314 @@
+//! The leaves: one sweep over the samples of a series for all steps.
+
+use weir_storage::Labels;
+
+use super::Evaluator;
+use crate::promql::ast::Extent;
+use crate::promql::error::Error;
+use crate::promql::number::is_stale;
+use crate::promql::plan::{CallNode, InstantNode, Node, RangeInput, RangeNode};
+use crate::promql::source::{SeriesSamples, Track};
+use crate::promql::value::{Grid, Points, Row, Sample};
+
+use super::window::{self, Context, Slice, Window};
+
+/// Who takes rows as they are made.
+pub(super) type Sink<'s> = dyn FnMut(&mut Evaluator<'_>, Row) -> Result<(), Error> + 's;
+
+/// What of the newest sample is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Show {
+    Value,
+    Time,
+    Start,
+}
+
+impl Evaluator<'_> {
+    /// The newest sample of each series at each step.
+    pub(super) fn instant(
+        &mut self,
+        node: &InstantNode,
+        show: Show,
+        grid: Grid,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Error> {
+        let all = self.series;
+        for series in &all[node.selection] {
+            self.check()?;
+            let steps = node.at.map_or(grid, Grid::at);
+            let mut cells = newest(series, show, steps, node.offset, self.options.lookback_ms);
+            if cells.iter().all(|cell| !cell.is_present()) {
+                continue;
+            }
+            if node.at.is_some() {
+                cells = vec![cells[0].clone(); grid.len()];
+            }
+            self.charge(cells.len())?;
+            sink(self, Row { labels: series.labels.clone(), drop_name: false, cells })?;
+        }
+        Ok(())
+    }
+
+    /// Whether `call` is a function over ranges whose rows can be handed on one by one.
+    pub(super) fn streams(&self, call: &CallNode) -> bool {
+        if window::find(call.function.name).is_none() {
+            return false;
+        }
+        // Names dropped at once could make one series of two, which only the whole matrix shows.
+        self.options.delayed_name_removal
+            || window::keeps_name(call.function.name)
+            || call.args.iter().any(|arg| match arg {
+                Node::Range(range) => match &range.input {
+                    RangeInput::Selection(at) => one_metric(&self.series[*at]),
+                    RangeInput::Subquery(..) => false,
+                },
+                _ => false,
+            })
+    }
+
+    /// The rows of a function over ranges.
+    pub(super) fn windows(&mut self, call: &CallNode, grid: Grid, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let function = window::find(call.function.name);
+        let range = call.args.iter().zip(&call.arg_spans).find_map(|(arg, span)| match arg {
+            Node::Range(range) => Some((range, *span)),
+            _ => None,
+        });
+        let (Some(function), Some((range, range_span))) = (function, range) else {
+            return Err(Error::execution("expected a range vector").at("", call.span));
+        };
+        let mut parameters = Vec::new();
+        for arg in call.args.iter().filter(|arg| !matches!(arg, Node::Range(_))) {
+            parameters.push(self.scalar(arg, grid)?);
+        }
+        let parameter_span =
+            call.args.iter().zip(&call.arg_spans).find(|(arg, _)| !matches!(arg, Node::Range(_)));
+        let parameter_span = parameter_span.map_or(call.span, |(_, span)| *span);
+        let keeps = window::keeps_name(call.function.name);
+        let subquery = matches!(range.input, RangeInput::Subquery(..));
+        self.ranges(range, grid, &mut |evaluator, labels, series| {
+            let series = &without_stale(series);
+            let mut context = Context {
+                annotations: std::mem::take(&mut evaluator.annotations),
+                span: range_span,
+                parameter_span,
+                metric: labels.metric(),
+                parameters: Vec::with_capacity(parameters.len()),
+                time: 0,
+                starts: evaluator.options.start_timestamps && !subquery,
+                failure: None,
+            };
+            let mut sweep = Sweep::new(series, range, evaluator.options.lookback_ms);
+            let mut cells = Vec::with_capacity(grid.len());
+            for (step, time) in grid.times().enumerate() {
+                context.parameters.clear();
+                context.parameters.extend(parameters.iter().map(|p| p[step]));
+                context.time = time;
+                let window = sweep.window(range.at.unwrap_or(time));
+                cells.push(if window.is_empty() { Sample::Absent } else { function(&window, &mut context) });
+            }
+            evaluator.annotations = context.annotations;
+            if let Some(failure) = context.failure {
+                return Err(failure);
+            }
+            if cells.iter().all(|cell| !cell.is_present()) {
+                return Ok(());
+            }
+            evaluator.charge(cells.len())?;
+            let mut row = Row { labels: labels.clone(), drop_name: false, cells };
+            if !keeps {
+                evaluator.unname(&mut row);
+            }
+            sink(evaluator, row)
+        })
+    }
+
+    /// Hands each series behind a range to `each`.
+    fn ranges(
+        &mut self,
+        node: &RangeNode,
+        _grid: Grid,
+        each: &mut dyn FnMut(&mut Self, &Labels, &SeriesSamples) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match &node.input {
+            RangeInput::Selection(selection) => {
+                let all = self.series;
+                for series in &all[*selection] {
+                    self.check()?;
+                    each(self, &series.labels, series)?;
+                }
+            }
+            RangeInput::Subquery(operand, inner) => {
+                let rows = match self.eval(operand, *inner)? {
+                    super::Value::Vector(rows) => rows,
+                    _ => return Err(Error::execution("expected an instant vector").at("", node.span)),
+                };
+                for row in rows {
+                    self.check()?;
+                    let series = sampled(&row, *inner);
+                    each(self, &row.labels, &series)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any series has a sample in the range, per step.
+    pub(super) fn present(&mut self, node: &RangeNode, grid: Grid) -> Result<Vec<bool>, Error> {
+        let mut present = vec![false; grid.len()];
+        self.ranges(node, grid, &mut |evaluator, _, series| {
+            let series = &without_stale(series);
+            let mut sweep = Sweep::new(series, node, evaluator.options.lookback_ms);
+            for (seen, time) in present.iter_mut().zip(grid.times()) {
+                *seen |= !sweep.window(node.at.unwrap_or(time)).is_empty();
+            }
+            Ok(())
+        })?;
+        Ok(present)
+    }
+
+    /// The samples of a range as they are, for a query that is nothing but a range.
+    pub(super) fn raw(&mut self, node: &RangeNode, grid: Grid) -> Result<Vec<Points>, Error> {
+        let mut out = Vec::new();
+        self.ranges(node, grid, &mut |evaluator, labels, series| {
+            let series = &without_stale(series);
+            let mut sweep = Sweep::new(series, node, evaluator.options.lookback_ms);
+            let window = sweep.window(node.at.unwrap_or(grid.start));
+            let floats = window.floats.times.iter().copied().zip(window.floats.values.iter());
+            let mut points: Vec<_> = floats.map(|(t, v)| (t, Sample::Float(*v))).collect();
+            let histograms = window.histograms.times.iter().copied().zip(window.histograms.values);
+            points.extend(histograms.map(|(t, h)| (t, Sample::Histogram(h.clone()))));
+            points.sort_by_key(|(time, _)| *time);
+            if !points.is_empty() {
+                out.push(Points { labels: labels.clone(), points });
+            }
+            Ok(())
+        })?;
+        out.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(out)
+    }
+}
+
+/// Whether all series have the same metric name.
+fn one_metric(all: &[SeriesSamples]) -> bool {
+    all.windows(2).all(|pair| pair[0].labels.metric() == pair[1].labels.metric())
+}
+
+/// The newest sample of `series` at each step, unless too old or stale.
+fn newest(series: &SeriesSamples, show: Show, steps: Grid, offset: i64, lookback: i64) -> Vec<Sample> {
+    let (mut floats, mut histograms) = (0, 0);
+    let mut cells = Vec::with_capacity(steps.len());
+    for time in steps.times() {
+        let reference = time - offset;
+        advance(&series.floats.times, &mut floats, reference);
+        advance(&series.histograms.times, &mut histograms, reference);
+        let fresh = |times: &[i64], end: usize| {
+            let newest = times[..end].last().copied()?;
+            (newest > reference - lookback).then_some(newest)
+        };
+        let float = fresh(&series.floats.times, floats);
+        let histogram = fresh(&series.histograms.times, histograms);
+        let shown = |value: Sample, time: i64, start: Option<&i64>| match show {
+            Show::Value => value,
+            Show::Time => Sample::Float(time as f64 / 1000.0),
+            Show::Start => match start {
+                Some(&start) if start != 0 => Sample::Float(start as f64 / 1000.0),
+                _ => Sample::Absent,
+            },
+        };
+        cells.push(match (float, histogram) {
+            (float, Some(time)) if float.is_none_or(|float| float < time) => {
+                let value = Sample::Histogram(series.histograms.values[histograms - 1].clone());
+                shown(value, time, series.histograms.starts.get(histograms - 1))
+            }
+            (Some(time), _) => match series.floats.values[floats - 1] {
+                stale if is_stale(stale) => Sample::Absent,
+                value => shown(Sample::Float(value), time, series.floats.starts.get(floats - 1)),
+            },
+            _ => Sample::Absent,
+        });
+    }
+    cells
+}
+
+/// Moves `at` past all times up to and with `until`.
+fn advance(times: &[i64], at: &mut usize, until: i64) {
+    // Steps only go forward; galloping would pay off for sparse steps over dense samples only.
+    while times.get(*at).is_some_and(|time| *time <= until) {
+        *at += 1;
+    }
+}
+
+/// The samples without stale markers.
+fn without_stale(series: &SeriesSamples) -> std::borrow::Cow<'_, SeriesSamples> {
+    use std::borrow::Cow;
+    if !series.floats.values.iter().any(|v| is_stale(*v)) {
+        return Cow::Borrowed(series);
+    }
+    let mut kept = SeriesSamples { floats: Track::default(), ..series.clone() };
+    for (at, value) in series.floats.values.iter().enumerate().filter(|(_, v)| !is_stale(**v)) {
+        let start = series.floats.starts.get(at).copied().unwrap_or(0);
+        kept.floats.push(series.floats.times[at], *value, start);
+    }
+    Cow::Owned(kept)
+}
+
+/// A row of a subquery as a series.
+fn sampled(row: &Row, grid: Grid) -> SeriesSamples {
+    let mut series = SeriesSamples { labels: row.labels.clone(), ..SeriesSamples::default() };
+    for (time, cell) in grid.times().zip(&row.cells) {
+        match cell {
+            Sample::Absent => {}
+            Sample::Float(value) => series.floats.push(time, *value, 0),
+            Sample::Histogram(histogram) => series.histograms.push(time, histogram.clone(), 0),
+        }
+    }
+    series
+}
+
+/// Two indices per track that move forward with the steps.
+struct Sweep<'a> {
+    series: &'a SeriesSamples,
+    node: &'a RangeNode,
+    lookback: i64,
+    floats: (usize, usize),
+    histograms: (usize, usize),
+}
+
+impl<'a> Sweep<'a> {
+    fn new(series: &'a SeriesSamples, node: &'a RangeNode, lookback: i64) -> Self {
+        Self { series, node, lookback, floats: (0, 0), histograms: (0, 0) }
+    }
+
+    /// The samples of the range that ends at `time`, offset aside.
+    fn window(&mut self, time: i64) -> Window<'a> {
+        let end = time - self.node.offset;
+        let start = end - self.node.range;
+        let (after, until) = match self.node.extent {
+            Extent::Plain => (start, end),
+            Extent::Anchored => (start - self.lookback, end),
+            Extent::Smoothed => (start - self.lookback, end + self.lookback),
+        };
+        let move_to = |times: &[i64], at: &mut (usize, usize)| {
+            advance(times, &mut at.0, after);
+            advance(times, &mut at.1, until);
+        };
+        move_to(&self.series.floats.times, &mut self.floats);
+        move_to(&self.series.histograms.times, &mut self.histograms);
+        Window {
+            start,
+            end,
+            range: self.node.range,
+            extent: self.node.extent,
+            floats: slice(&self.series.floats, self.floats),
+            histograms: slice(&self.series.histograms, self.histograms),
+        }
+    }
+}
+
+fn slice<T>(track: &Track<T>, (from, to): (usize, usize)) -> Slice<'_, T> {
+    Slice {
+        times: &track.times[from..to],
+        values: &track.values[from..to],
+        starts: track.starts.get(from..to).unwrap_or(&[]),
+    }
+}

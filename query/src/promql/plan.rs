@@ -1,0 +1,201 @@
+//! A query bound to its time range: durations and `@` resolved, and for each selector the samples it needs.
+
+mod lower;
+
+use std::sync::atomic::AtomicBool;
+
+use weir_model::limits::{PROMQL_POINTS, PROMQL_SAMPLES};
+use weir_storage::Labels;
+
+use super::ast::{AggregateOp, BinaryOp, Expr, Extent, Grouping, Matching, Span, Type};
+use super::error::{Annotations, Error};
+use super::eval::{self, Evaluator};
+use super::functions::Function;
+use super::source::{SampleSource, Selection, SeriesSamples};
+use super::value::{Answer, Grid};
+
+/// How a query is to be evaluated.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a sample stands for its series, in milliseconds.
+    pub lookback_ms: i64,
+    /// The step of subqueries that name none, in milliseconds.
+    pub default_step_ms: i64,
+    /// Samples that may be loaded or made.
+    pub samples: usize,
+    /// Whether experimental syntax and functions are allowed.
+    pub experimental: bool,
+    /// Whether metric names are dropped at the end of the query rather than by each operator.
+    pub delayed_name_removal: bool,
+    /// Whether `rate` and its kin use the samples' start timestamps.
+    pub start_timestamps: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lookback_ms: 300_000,
+            default_step_ms: 60_000,
+            samples: PROMQL_SAMPLES,
+            experimental: false,
+            delayed_name_removal: false,
+            start_timestamps: false,
+        }
+    }
+}
+
+/// When a query is evaluated, in Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeRange {
+    /// Once.
+    Instant(i64),
+    /// At each step.
+    Steps(Grid),
+}
+
+/// A query that is ready to fetch and to evaluate.
+#[derive(Debug)]
+pub struct Plan {
+    root: Node,
+    kind: Type,
+    time: TimeRange,
+    selections: Vec<Selection>,
+    options: Options,
+}
+
+impl Plan {
+    /// The plan of `expr` over `time`.
+    pub fn new(expr: &Expr, time: TimeRange, options: Options) -> Result<Self, Error> {
+        let grid = grid_of(time);
+        if let TimeRange::Steps(grid) = time {
+            if !matches!(expr.kind(), Type::Scalar | Type::Vector) {
+                let kind = expr.kind().name();
+                let message = format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
+                return Err(Error::bad_data(message));
+            }
+            if grid.len() > PROMQL_POINTS {
+                let message = format!(
+                    "exceeded maximum resolution of {PROMQL_POINTS} points per timeseries. Try decreasing the query resolution (?step=XX)"
+                );
+                return Err(Error::bad_data(message));
+            }
+        }
+        let (root, selections) = lower::lower(expr, grid, &options)?;
+        Ok(Self { root, kind: expr.kind(), time, selections, options })
+    }
+
+    /// What must be fetched.
+    pub fn selections(&self) -> &[Selection] {
+        &self.selections
+    }
+
+    /// Asks `source` for every sample the query needs.
+    pub async fn fetch(&self, source: &dyn SampleSource) -> Result<Fetched, Error> {
+        let mut left = self.options.samples;
+        let mut series = Vec::with_capacity(self.selections.len());
+        for selection in &self.selections {
+            let found = source.select(selection, left).await?;
+            let samples: usize = found.iter().map(SeriesSamples::len).sum();
+            left = left.checked_sub(samples).ok_or_else(|| super::source::too_many(self.options.samples))?;
+            series.push(found);
+        }
+        Ok(Fetched { series, left })
+    }
+
+    /// The answer. Long-running: belongs on a thread that may block. Ends early once `cancel` is set.
+    pub fn evaluate(&self, fetched: &Fetched, cancel: &AtomicBool) -> Result<Answer, Error> {
+        let mut evaluator = Evaluator {
+            series: &fetched.series,
+            options: &self.options,
+            query: grid_of(self.time),
+            left: fetched.left,
+            annotations: Annotations::default(),
+            cancel,
+        };
+        let output = eval::output(&mut evaluator, &self.root, self.kind, self.time)?;
+        Ok(Answer { output, annotations: evaluator.annotations })
+    }
+}
+
+fn grid_of(time: TimeRange) -> Grid {
+    match time {
+        TimeRange::Instant(at) => Grid::at(at),
+        TimeRange::Steps(grid) => grid,
+    }
+}
+
+/// The samples of a plan's selections.
+#[derive(Debug)]
+pub struct Fetched {
+    series: Vec<Vec<SeriesSamples>>,
+    /// How many samples more the query may hold.
+    left: usize,
+}
+
+/// A node of the plan.
+#[derive(Debug)]
+pub(super) enum Node {
+    Number(f64),
+    Text(String),
+    Negate(Box<Node>),
+    Binary(Box<BinaryNode>),
+    Aggregate(Box<AggregateNode>),
+    Call(Box<CallNode>),
+    Instant(Box<InstantNode>),
+    Range(Box<RangeNode>),
+}
+
+#[derive(Debug)]
+pub(super) struct BinaryNode {
+    pub(super) op: BinaryOp,
+    pub(super) left: Node,
+    pub(super) right: Node,
+    pub(super) bool_result: bool,
+    pub(super) matching: Matching,
+    pub(super) span: Span,
+}
+
+#[derive(Debug)]
+pub(super) struct AggregateNode {
+    pub(super) op: AggregateOp,
+    pub(super) operand: Node,
+    pub(super) parameter: Option<Node>,
+    pub(super) grouping: Grouping,
+    pub(super) span: Span,
+    pub(super) parameter_span: Span,
+}
+
+#[derive(Debug)]
+pub(super) struct CallNode {
+    pub(super) function: &'static Function,
+    pub(super) args: Vec<Node>,
+    pub(super) span: Span,
+    pub(super) arg_spans: Vec<Span>,
+    /// The labels that `absent` gives to its result.
+    pub(super) absent: Labels,
+}
+
+/// The newest sample of each series within the look-back.
+#[derive(Debug)]
+pub(super) struct InstantNode {
+    pub(super) selection: usize,
+    pub(super) at: Option<i64>,
+    pub(super) offset: i64,
+}
+
+/// All samples of each series within a range.
+#[derive(Debug)]
+pub(super) struct RangeNode {
+    pub(super) input: RangeInput,
+    pub(super) at: Option<i64>,
+    pub(super) offset: i64,
+    pub(super) range: i64,
+    pub(super) extent: Extent,
+    pub(super) span: Span,
+}
+
+#[derive(Debug)]
+pub(super) enum RangeInput {
+    Selection(usize),
+    Subquery(Node, Grid),
+}

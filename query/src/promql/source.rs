@@ -1,0 +1,83 @@
+//! Where samples come from, behind one small trait.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use weir_storage::{LabelMatcher, Labels};
+
+use super::error::Error;
+use super::histogram::Histogram;
+
+/// Which samples a selector needs: those of matching series with `after < time <= until`, in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The conditions on labels.
+    pub matchers: Vec<LabelMatcher>,
+    /// Exclusive lower end.
+    pub after: i64,
+    /// Inclusive upper end.
+    pub until: i64,
+}
+
+/// Values and their times, ascending and unique; `starts` is empty or as long as `times`.
+#[derive(Debug, Clone, Default)]
+pub struct Track<T> {
+    /// Unix milliseconds.
+    pub times: Vec<i64>,
+    /// The values.
+    pub values: Vec<T>,
+    /// When the count behind a value began, in Unix milliseconds; 0 where unknown.
+    pub starts: Vec<i64>,
+}
+
+impl<T: Clone> Track<T> {
+    /// Adds a point after all others.
+    pub fn push(&mut self, time: i64, value: T, start: i64) {
+        if start != 0 && self.starts.is_empty() {
+            self.starts = vec![0; self.times.len()];
+        }
+        if start != 0 || !self.starts.is_empty() {
+            self.starts.push(start);
+        }
+        self.times.push(time);
+        self.values.push(value);
+    }
+}
+
+/// The samples of one series; stale markers are among the floats.
+#[derive(Debug, Clone, Default)]
+pub struct SeriesSamples {
+    /// The labels, `__name__` included.
+    pub labels: Labels,
+    /// Numbers.
+    pub floats: Track<f64>,
+    /// Native histograms.
+    pub histograms: Track<Arc<Histogram>>,
+}
+
+impl SeriesSamples {
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.floats.times.len() + self.histograms.times.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Something that holds samples.
+#[async_trait]
+pub trait SampleSource: Send + Sync {
+    /// The selected samples, series without any left out, in order of labels. Fails where there are more
+    /// than `limit`.
+    async fn select(&self, selection: &Selection, limit: usize) -> Result<Vec<SeriesSamples>, Error>;
+}
+
+/// The error for too many samples.
+pub fn too_many(limit: usize) -> Error {
+    Error::execution(format!(
+        "query processing would load too many samples into memory in query execution (limit {limit})"
+    ))
+}
