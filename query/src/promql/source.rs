@@ -1,5 +1,7 @@
 //! Where samples come from, behind one small trait.
 
+mod memory;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,6 +9,8 @@ use weir_storage::{LabelMatcher, Labels};
 
 use super::error::Error;
 use super::histogram::Histogram;
+
+pub use memory::MemorySource;
 
 /// Which samples a selector needs: those of matching series with `after < time <= until`, in milliseconds.
 #[derive(Debug, Clone)]
