@@ -57,6 +57,8 @@ pub const HINT_TTL: Duration = Duration::from_secs(60);
 pub const QUERY_BYTES: usize = 64 << 10;
 /// Operators in one SQL text: a longer flat chain overflows the planner's stack.
 pub const SQL_OPERATORS: usize = 2_000;
+/// Tables that one SQL text may read, views counted by what they are made of.
+pub const SQL_RELATIONS: usize = 200;
 /// Nesting of a PromQL expression.
 pub const PROMQL_DEPTH: usize = 128;
 /// Rows of an SQL answer; a longer one is cut and says so.

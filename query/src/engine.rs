@@ -1,11 +1,20 @@
 //! DataFusion over a snapshot: sessions, the pruning table provider, views, functions, limits.
 //!
-//! Every question reads one [`Snapshot`], on threads of its own, within a deadline and a shared memory
-//! bound: [`Engine::run`] and [`Engine::session`].
+//! [`Engine::sql`] answers one read-only question over one [`Snapshot`], on threads of its own, within a
+//! deadline, a shared memory bound and a row cap. PromQL and the analysis use the same threads and the
+//! same memory through [`Engine::run`] and [`Engine::session`].
 
+mod answer;
+mod catalog;
+mod error;
+mod filters;
+mod functions;
+mod guard;
 mod pool;
 mod provider;
 mod session;
+mod types;
+mod views;
 
 use std::fmt;
 use std::future::Future;
@@ -16,8 +25,12 @@ use datafusion::prelude::SessionContext;
 use weir_model::{Clock, TenantId, limits};
 use weir_storage::{Snapshot, Storage};
 
+pub use answer::{Answer, Stats};
+pub use catalog::{Column, View, catalogue};
+pub use error::{Position, SqlError};
 pub use pool::Interrupted;
 pub use provider::SnapshotTable;
+pub use types::sql_type;
 
 /// How an engine runs. The defaults are the bounds in [`weir_model::limits`].
 #[derive(Debug, Clone)]
@@ -59,6 +72,22 @@ pub enum EngineError {
     /// DataFusion refused its configuration.
     #[error("cannot set up the query engine: {0}")]
     Setup(#[from] datafusion::error::DataFusionError),
+}
+
+/// A question in SQL.
+#[derive(Debug, Clone, Default)]
+pub struct SqlQuery {
+    /// One read-only statement.
+    pub text: String,
+    /// Values of `$1`, `$2`, …
+    pub params: Vec<serde_json::Value>,
+}
+
+impl SqlQuery {
+    /// A question without parameters.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), params: Vec::new() }
+    }
 }
 
 /// Where snapshots come from.
@@ -112,6 +141,11 @@ impl Engine {
         SessionContext::new_with_state(session::fresh(&self.base, &self.options.clock))
     }
 
+    /// A session with the views and tables of `snapshot`.
+    pub fn session_over(&self, snapshot: Snapshot) -> SessionContext {
+        SessionContext::new_with_state(session::over(&self.base, &self.options.clock, snapshot))
+    }
+
     /// Runs `work` on the query threads once it is its turn, within the deadline; it is dropped there
     /// when the returned future is.
     pub async fn run<F>(&self, work: F) -> Result<F::Output, Interrupted>
@@ -122,8 +156,20 @@ impl Engine {
         self.pool.run(work).await
     }
 
+    /// Answers `query` over what `tenant` has stored now.
+    pub async fn sql(&self, tenant: &TenantId, query: &SqlQuery) -> Result<Answer, SqlError> {
+        guard::check(&query.text)?;
+        let params = session::params(&query.params)?;
+        let state = session::over(&self.base, &self.options.clock, self.snapshot(tenant));
+        let work = answer::collect(state, query.text.clone(), params, self.options.rows);
+        self.run(work).await.map_err(|interrupted| error::interrupted(&interrupted))?
+    }
+
     /// The engine's options.
     pub fn options(&self) -> &EngineOptions {
         &self.options
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 use weir_storage::{Bound, DataFile, Table, TableSnapshot};
 
@@ -104,10 +105,21 @@ impl SnapshotTable {
         Ok(DataSourceExec::from_data_source(scan))
     }
 
-    fn scan_hot(&self, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn scan_hot(
+        &self,
+        projection: Option<&Vec<usize>>,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let hot = self.rows.hot.iter().map(|(_, batch)| batch.clone()).collect();
-        let source = MemorySourceConfig::try_new(&[hot], self.schema(), projection.cloned())?;
-        Ok(DataSourceExec::from_data_source(source))
+        let Some(predicate) = predicate else {
+            let source = MemorySourceConfig::try_new(&[hot], self.schema(), projection.cloned())?;
+            return Ok(DataSourceExec::from_data_source(source));
+        };
+        let source = MemorySourceConfig::try_new(&[hot], self.schema(), None)?;
+        let rows = DataSourceExec::from_data_source(source);
+        let filtered =
+            FilterExecBuilder::new(predicate, rows).apply_projection(projection.cloned())?.build()?;
+        Ok(Arc::new(filtered))
     }
 }
 
@@ -163,12 +175,12 @@ impl TableProvider for SnapshotTable {
             .transpose()?;
         let files = self.files(predicate.as_ref())?;
         if files.is_empty() {
-            return self.scan_hot(projection);
+            return self.scan_hot(projection, predicate);
         }
-        let published = self.scan_files(state, projection, predicate, &files)?;
+        let published = self.scan_files(state, projection, predicate.clone(), &files)?;
         if self.rows.hot.is_empty() {
             return Ok(published);
         }
-        UnionExec::try_new(vec![published, self.scan_hot(projection)?])
+        UnionExec::try_new(vec![published, self.scan_hot(projection, predicate)?])
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use chrono::DateTime;
-use datafusion::common::config_err;
+use datafusion::common::{ScalarValue, config_err};
 use datafusion::error::Result;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -17,8 +17,11 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use url::Url;
 use weir_model::Clock;
+use weir_storage::Snapshot;
 
-use super::{EngineOptions, provider};
+use super::catalog::SnapshotCatalogs;
+use super::error::SqlError;
+use super::{EngineOptions, functions, provider};
 
 /// Functions that make much out of little, outside the memory bound; nothing here needs them.
 const UNBOUNDED: &[&str] = &[
@@ -63,6 +66,8 @@ pub(super) fn base(options: &EngineOptions) -> Result<SessionState> {
     settings.sql_parser.map_string_types_to_utf8view = false;
     settings.execution.time_zone = Some("UTC".into());
     settings.execution.enable_recursive_ctes = false;
+    // Or the map of attributes would be made for rows that a filter then drops.
+    settings.optimizer.enable_leaf_expression_pushdown = false;
     settings.execution.parquet.pushdown_filters = true;
     settings.execution.parquet.reorder_filters = true;
 
@@ -82,6 +87,7 @@ pub(super) fn base(options: &EngineOptions) -> Result<SessionState> {
     for name in UNBOUNDED {
         registry.deregister_udf(name)?;
     }
+    functions::register(registry)?;
     for name in ["generate_series", "range"] {
         state.deregister_udtf(name)?;
     }
@@ -95,4 +101,28 @@ pub(super) fn fresh(base: &SessionState, clock: &Clock) -> SessionState {
     let props = state.execution_props().clone().with_query_execution_start_time(now);
     *state.execution_props_mut() = props;
     state
+}
+
+/// … that sees `snapshot`.
+pub(super) fn over(base: &SessionState, clock: &Clock, snapshot: Snapshot) -> SessionState {
+    let mut state = fresh(base, clock);
+    let inner = state.clone();
+    state.register_catalog_list(Arc::new(SnapshotCatalogs::new(snapshot, inner)));
+    state
+}
+
+/// JSON values as the parameters `$1`, `$2`, …
+pub(super) fn params(values: &[serde_json::Value]) -> Result<Vec<ScalarValue>, SqlError> {
+    let scalar = |(index, value): (usize, &serde_json::Value)| match value {
+        serde_json::Value::Null => Ok(ScalarValue::Null),
+        serde_json::Value::Bool(value) => Ok(ScalarValue::Boolean(Some(*value))),
+        serde_json::Value::String(value) => Ok(ScalarValue::Utf8(Some(value.clone()))),
+        serde_json::Value::Number(number) => Ok(match number.as_i64() {
+            Some(long) => ScalarValue::Int64(Some(long)),
+            None => ScalarValue::Float64(number.as_f64()),
+        }),
+        _ => Err(SqlError::new("bad_parameter", format!("parameter ${} is an array or object", index + 1))
+            .with_hint("a parameter is null, a boolean, a number or a text")),
+    };
+    values.iter().enumerate().map(scalar).collect()
 }
