@@ -24,6 +24,16 @@ pub const FLUSH_AGE: Duration = Duration::from_secs(30);
 pub const FLUSH_BYTES: usize = 128 << 20;
 /// Hot bytes at which writes are refused: flushing has fallen behind by three rounds.
 pub const HOT_BYTES: usize = 4 * FLUSH_BYTES;
+/// Largest frame of the WAL: a largest OTLP request, four times its size as Arrow rows.
+pub const WAL_FRAME_BYTES: usize = 4 * OTLP_REQUEST_BYTES;
+/// How long flushed rows stay within reach of `rows_since` …
+pub const FLUSHED_ROWS_AGE: Duration = Duration::from_secs(30);
+/// … and how many bytes of them, per tenant and table; the oldest go first and are counted.
+pub const FLUSHED_ROWS_BYTES: usize = 32 << 20;
+/// Tenants that one data directory holds; writes of further ones are refused.
+pub const TENANTS: usize = 1_000;
+/// Days for which the label index remembers that a series' row is stored; an older day's is written again.
+pub const SERIES_DAYS: usize = 8;
 /// Series that the label index holds per tenant; samples of further ones are rejected.
 pub const SERIES: usize = 2_000_000;
 
