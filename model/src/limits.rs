@@ -7,6 +7,18 @@ use std::time::Duration;
 pub const OTLP_REQUEST_BYTES: usize = 64 << 20;
 /// Telemetry bytes admitted and not yet acknowledged, over all connections: four largest requests.
 pub const INGEST_BYTES_IN_FLIGHT: usize = 4 * OTLP_REQUEST_BYTES;
+/// Memory one request may become when its resources are repeated in every row; the rest is rejected.
+pub const DECODED_BYTES: usize = 4 * OTLP_REQUEST_BYTES;
+/// How long a request body may take to arrive.
+pub const INGEST_READ: Duration = Duration::from_secs(30);
+/// What a refused sender is told to wait, at least.
+pub const INGEST_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Labels of one series.
+pub const SERIES_LABELS: usize = 128;
+/// Buckets of one explicit-bucket histogram point, or quantiles of a summary point: each is a series.
+pub const HISTOGRAM_BUCKETS: usize = 1_000;
+/// Delta series whose running totals are held.
+pub const DELTA_SERIES: usize = 200_000;
 /// Deepest nesting of an attribute value.
 pub const ANY_VALUE_DEPTH: usize = 32;
 /// How far ahead of the collector's clock a record may be before it is rejected.
