@@ -1,1 +1,5 @@
+//! The program `weir`.
+
+mod load;
+
 fn main() {}
