@@ -17,6 +17,7 @@ mod control;
 mod faults;
 mod grpc;
 mod listen;
+mod mesh;
 mod routes;
 mod standalone;
 mod stats;
@@ -29,6 +30,7 @@ mod upstream;
 pub(crate) use announce::{Address, Announcement, announce};
 pub(crate) use control::{FaultArgs, FaultError, fault};
 pub(crate) use faults::{Fault, FaultKind};
+pub(crate) use mesh::{MeshError, MeshHandle, run_mesh};
 pub(crate) use routes::router;
 pub(crate) use standalone::{AppArgs, DriveArgs, app, drive};
 
@@ -118,4 +120,21 @@ impl Shop {
         };
         Overview { faults: self.faults.list(), services: self.faults.services().map(replicas).collect() }
     }
+}
+
+/// What to say once the demo at `http` runs.
+pub(crate) fn welcome(http: SocketAddr) -> String {
+    format!(
+        "\
+A shop of {} services is running behind weir's proxies: open http://{http}
+
+  break it    weir demo fault errors payments/2      (or latency, outage; any service)
+  ask it      weir query \"select client, server, sum(calls) from edges where reporter = 'source' group by 1, 2\"
+  see it      weir graph
+  the story   weir query \"select time, event, action, target from hints order by time\"
+  mend it     weir demo fault clear
+
+Ctrl-C ends it.",
+        topology::SERVICES.iter().filter(|service| !service.external).count()
+    )
 }

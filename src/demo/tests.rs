@@ -229,3 +229,5 @@ fn the_command_line_of_the_demo_is_sound() {
     assert!(parse("demo app --service payments --upstream bank").is_err());
     assert!(parse("demo drive --to http://127.0.0.1:1/x --rate 5 --duration 3 --json out").is_ok());
 }
+
+mod open_shop;

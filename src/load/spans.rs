@@ -116,7 +116,7 @@ impl Template {
     fn new(world: &World, operation: usize, variant: usize) -> Self {
         let (method, route) = world.route(operation);
         let code = status_of(operation, variant);
-        let kind = if variant % 2 == 0 { SpanKind::Server } else { SpanKind::Client };
+        let kind = if variant.is_multiple_of(2) { SpanKind::Server } else { SpanKind::Client };
         let head = Span { name: format!("{method} {route}"), kind: kind.into(), ..Span::default() };
         let status = (code >= 500)
             .then(|| Status { message: format!("upstream answered {code}"), code: StatusCode::Error.into() });

@@ -98,7 +98,7 @@ impl World {
             number("server.port", 8080),
             text("user_agent.original", AGENTS[variant % AGENTS.len()]),
             text("client.address", &format!("10.{}.{}.17", variant % 250, operation % 250)),
-            text("network.protocol.version", if variant % 2 == 0 { "1.1" } else { "2" }),
+            text("network.protocol.version", if variant.is_multiple_of(2) { "1.1" } else { "2" }),
             float("shop.order.total", 10.0 + (operation % 90) as f64 + 0.99),
         ];
         let wanted = self.attributes.saturating_sub(1);
