@@ -48,6 +48,14 @@ pub const RETRY_BODY_BYTES: usize = 64 << 10;
 pub const HEADER_BYTES: usize = 64 << 10;
 /// Idle upstream connections kept per endpoint.
 pub const IDLE_CONNECTIONS: usize = 64;
+/// Connections a proxy's listener serves at once; further ones wait in the kernel's backlog.
+pub const PROXY_CONNECTIONS: usize = 8_192;
+/// Export requests a proxy holds for a collector that is away; the oldest is dropped and counted.
+pub const PROXY_OUTBOX: usize = 32;
+/// Answers to hints that wait for the mesh stream; further ones are dropped and counted.
+pub const PROXY_ACKS: usize = 1_024;
+/// Endpoints of one service that a proxy balances over; further ones are ignored.
+pub const PROXY_ENDPOINTS: usize = 1_024;
 /// Hints a proxy holds at once.
 pub const HINTS: usize = 1_024;
 /// Longest lease of a hint.
