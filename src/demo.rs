@@ -13,6 +13,7 @@ use crate::load::duration;
 
 mod announce;
 mod app;
+mod browser;
 mod control;
 mod faults;
 mod grpc;
@@ -27,10 +28,10 @@ mod topology;
 mod traffic;
 mod upstream;
 
-pub(crate) use announce::{Address, Announcement, announce};
-pub(crate) use control::{FaultArgs, FaultError, fault};
-pub(crate) use faults::{Fault, FaultKind};
-pub(crate) use mesh::{MeshError, MeshHandle, run_mesh};
+pub(crate) use announce::announce;
+pub(crate) use browser::open_browser;
+pub(crate) use control::{FaultArgs, fault};
+pub(crate) use mesh::run_mesh;
 pub(crate) use routes::router;
 pub(crate) use standalone::{AppArgs, DriveArgs, app, drive};
 

@@ -3,6 +3,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -13,11 +14,11 @@ const FILE: &str = "demo.json";
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Address {
+pub(super) struct Address {
     /// `host:port` of the HTTP listener.
-    pub(crate) http: String,
+    pub(super) http: String,
     /// The demo's data directory.
-    pub(crate) data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
 }
 
 /// The files of a running demo; removed when it ends.
@@ -27,9 +28,11 @@ pub(crate) struct Announcement {
     files: Vec<PathBuf>,
 }
 
-/// Writes `demo.json` to the demo's data directory, and to [`newest_dir`] where that can be written.
-pub(crate) fn announce(address: Address) -> io::Result<Announcement> {
-    announce_to(address, newest_dir())
+/// Writes `demo.json` to `data_dir`, and to [`newest_dir`] where that can be written: the demo there is
+/// at `http`.
+pub(crate) fn announce(http: SocketAddr, data_dir: &Path) -> io::Result<Announcement> {
+    let data_dir = std::path::absolute(data_dir)?;
+    announce_to(Address { http: http.to_string(), data_dir }, newest_dir())
 }
 
 fn announce_to(address: Address, newest: io::Result<PathBuf>) -> io::Result<Announcement> {
@@ -56,7 +59,7 @@ impl Drop for Announcement {
 }
 
 /// The demo that announced itself in `data_dir`, or the newest one.
-pub(crate) fn find(data_dir: Option<&Path>) -> io::Result<Address> {
+pub(super) fn find(data_dir: Option<&Path>) -> io::Result<Address> {
     match data_dir {
         Some(dir) => read(&dir.join(FILE)),
         None => read(&newest_dir()?.join(FILE)),

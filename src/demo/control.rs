@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Client, Response};
 
 use super::announce;
-use super::faults::FaultKind;
+use super::faults::{Fault, FaultKind};
 use super::routes::{Overview, Switch};
 
 /// Breaks a service of the running demo, or one replica of it.
@@ -94,7 +94,7 @@ pub(crate) async fn fault(args: FaultArgs, out: &mut (dyn Write + Send)) -> Resu
             args.kind.kinds().into_iter().map(switch).collect()
         }
         None => {
-            let switch = |fault: super::Fault| Switch { kind: fault.kind, target: fault.target, on };
+            let switch = |fault: Fault| Switch { kind: fault.kind, target: fault.target, on };
             overview.faults.drain(..).map(switch).collect()
         }
     };

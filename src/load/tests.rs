@@ -62,7 +62,7 @@ fn spans_decode_with_their_ids_parents_and_attributes() {
     }
     assert!((100..400).contains(&roots), "{roots} traces");
     let size = batch.body.len() / spans.len();
-    assert!((450..=650).contains(&size), "{size} bytes a span");
+    assert!((540..=600).contains(&size), "{size} bytes a span");
     let next = generator.batch(100, NOW);
     assert!(next.ids.iter().all(|id| !ids.contains(id)));
 }

@@ -42,9 +42,9 @@ const NOUNS: [&str; 12] = [
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const AGENTS: [&str; 4] = [
     "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-    "okhttp/5.1.0",
+    "Shop/7.31.0 (Android 16; Pixel 10) okhttp/5.1.0",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15",
-    "python-httpx/0.28.1",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/142.0",
 ];
 
 impl World {
@@ -89,10 +89,11 @@ impl World {
     pub(super) fn call_attributes(&self, operation: usize, status: i64, variant: usize) -> Vec<KeyValue> {
         let (method, route) = self.route(operation);
         let path = route.replace("{id}", &format!("{}", 10_000 + operation * 7 + variant));
+        let url = format!("https://www.shop.example{path}?campaign=autumn-{variant:02}&lang=en");
         let mut all = vec![
             text("http.request.method", method),
             text("http.route", &route),
-            text("url.path", &path),
+            text("url.full", &url),
             number("http.response.status_code", status),
             text("server.address", &format!("{}.shop.example", self.service(self.service_of(operation)))),
             number("server.port", 8080),

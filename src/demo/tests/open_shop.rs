@@ -17,6 +17,7 @@ use weir_model::mesh::{
     Endpoint, EndpointSet, FromProxy, Registration, ToProxy, Welcome, from_proxy, to_proxy,
 };
 
+use super::super::faults::FaultKind;
 use super::super::*;
 use super::{clock, until};
 
