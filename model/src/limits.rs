@@ -106,3 +106,16 @@ pub const QUERIES: usize = 16;
 pub const ANALYSIS_EDGES: usize = 10_000;
 /// Findings and hints open at once.
 pub const ANALYSIS_FINDINGS: usize = 1_000;
+
+/// Services and operations of the load generator: four templates of some 500 bytes per operation and worker.
+pub const LOAD_OPERATIONS: usize = 10_000;
+/// Spans, log records or points in one generated request: some 570 bytes each, within [`OTLP_REQUEST_BYTES`].
+pub const LOAD_BATCH: usize = 50_000;
+/// Connections of the load generator.
+pub const LOAD_CONNECTIONS: usize = 256;
+/// Requests of the demo's open-loop load in flight at once; further ones are not sent and counted as failed.
+pub const DEMO_IN_FLIGHT: usize = 1_024;
+/// Bytes of a request or an answer that a demo service reads.
+pub const DEMO_BODY_BYTES: usize = 64 << 10;
+/// Seconds of client-side statistics that the demo keeps.
+pub const DEMO_SECONDS: usize = 120;
