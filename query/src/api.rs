@@ -1,1 +1,64 @@
 //! The HTTP routes that people and tools read.
+//!
+//! In: a [`State`]. Out: one router of JSON routes; each answer that shows numbers also carries the SQL
+//! that produces them, and that SQL is what produced them.
+
+mod encode;
+mod error;
+mod findings;
+mod graph;
+mod health;
+mod hints;
+mod reader;
+mod services;
+mod sql;
+mod text;
+mod traces;
+mod window;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use weir_model::{Clock, TenantId};
+
+use crate::engine::{Answer, Engine, SqlError, SqlQuery};
+
+pub use error::ApiError;
+pub use window::parse_time;
+
+/// What every route needs.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Answers the questions.
+    pub engine: Arc<Engine>,
+    /// Whose rows are read.
+    pub tenant: TenantId,
+    /// What `now` means in a query.
+    pub clock: Clock,
+}
+
+impl State {
+    /// Answers a question that a route made up.
+    async fn ask(&self, text: &str) -> Result<Answer, SqlError> {
+        self.engine.sql(&self.tenant, &SqlQuery::new(text)).await
+    }
+}
+
+/// Every route but those of other systems' protocols.
+pub fn router(state: State) -> Router {
+    Router::new()
+        .route("/api/sql", post(sql::post))
+        .route("/api/graph", get(graph::get))
+        .route("/api/findings", get(findings::get))
+        .route("/api/hints", get(hints::get))
+        .route("/api/traces", get(traces::list))
+        .route("/api/traces/{id}", get(traces::get))
+        .route("/api/services", get(services::get))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .with_state(state)
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,3 +13,6 @@ pub mod analysis;
 pub mod live;
 
 pub mod api;
+
+#[cfg(test)]
+pub(crate) mod testdata;
