@@ -1,1 +1,7 @@
 //! The way in: OTLP over gRPC and HTTP, and the mesh's control plane.
+//!
+//! In: export requests and the mesh streams of proxies. Out: rows, through [`weir_storage::Writer`], and
+//! endpoints and hints to the proxies. A request is answered when its rows are on disk, never before;
+//! nothing here reads what was stored.
+
+pub mod decode;

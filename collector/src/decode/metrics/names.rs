@@ -1,0 +1,197 @@
+//! Metric names and units as Prometheus wants them (opentelemetry.io, "Prometheus and OpenMetrics
+//! Compatibility"; the unit words are those that Prometheus itself uses).
+
+use std::sync::Arc;
+
+/// What kind of data a metric has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Gauge,
+    MonotonicSum,
+    Sum,
+    Histogram,
+    Exponential,
+    Summary,
+}
+
+impl Kind {
+    /// The type that the table `series` shows.
+    pub(super) fn series_type(self) -> &'static str {
+        match self {
+            Self::MonotonicSum => "counter",
+            Self::Gauge | Self::Sum => "gauge",
+            Self::Histogram | Self::Exponential => "histogram",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// Whether its points are sums over time.
+    pub(super) fn has_temporality(self) -> bool {
+        !matches!(self, Self::Gauge | Self::Summary)
+    }
+}
+
+/// The name of a metric: words of letters, digits and colons joined by underscores, then the unit and
+/// the suffix of its type, each unless it is there already. `None` where nothing is left.
+pub(super) fn metric(name: &str, unit: &str, kind: Kind) -> Option<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == ':';
+    let mut words: Vec<&str> = name.split(|c| !is_part(c)).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() {
+        return None;
+    }
+    let (main, per) = unit.split_once('/').map_or((unit, None), |(main, per)| (main, Some(per)));
+    let main = main_unit(main);
+    if !main.is_empty() && !words.contains(&main.as_str()) {
+        words.push(&main);
+    }
+    let per = per.map(per_unit).filter(|per| !per.is_empty()).map(|per| format!("per_{per}"));
+    if let Some(per) = per.as_deref().filter(|per| !words.contains(per)) {
+        words.push(per);
+    }
+    let suffix = match kind {
+        Kind::MonotonicSum => Some("total"),
+        Kind::Gauge if unit == "1" => Some("ratio"),
+        _ => None,
+    };
+    if let Some(suffix) = suffix {
+        words.retain(|word| *word != suffix);
+        words.push(suffix);
+    }
+    let joined = words.join("_");
+    Some(if joined.starts_with(|c: char| c.is_ascii_digit()) { format!("_{joined}") } else { joined })
+}
+
+/// The words of a unit, as the table `series` shows them: `bytes`, `bytes_per_second`.
+pub(super) fn unit(unit: &str) -> Option<String> {
+    let (main, per) = unit.split_once('/').map_or((unit, ""), |(main, per)| (main, per));
+    let (main, per) = (main_unit(main), per_unit(per));
+    Some(match (main.as_str(), per.as_str()) {
+        (main, "") => main.to_owned(),
+        ("", per) => format!("per_{per}"),
+        (main, per) => format!("{main}_per_{per}"),
+    })
+}
+
+/// `name` and a suffix.
+pub(super) fn with_suffix(name: &str, suffix: &str) -> Arc<str> {
+    format!("{name}{suffix}").into()
+}
+
+fn main_unit(unit: &str) -> String {
+    let unit = unit.trim();
+    let word = match unit {
+        "d" => "days",
+        "h" => "hours",
+        "min" => "minutes",
+        "s" => "seconds",
+        "ms" => "milliseconds",
+        "us" => "microseconds",
+        "ns" => "nanoseconds",
+        "By" => "bytes",
+        "KiBy" => "kibibytes",
+        "MiBy" => "mebibytes",
+        "GiBy" => "gibibytes",
+        "TiBy" => "tibibytes",
+        "KBy" => "kilobytes",
+        "MBy" => "megabytes",
+        "GBy" => "gigabytes",
+        "TBy" => "terabytes",
+        "m" => "meters",
+        "V" => "volts",
+        "A" => "amperes",
+        "J" => "joules",
+        "W" => "watts",
+        "g" => "grams",
+        "Cel" => "celsius",
+        "Hz" => "hertz",
+        "1" => "",
+        "%" => "percent",
+        other => other,
+    };
+    word_of(word)
+}
+
+fn per_unit(unit: &str) -> String {
+    let word = match unit.trim() {
+        "s" => "second",
+        "m" => "minute",
+        "h" => "hour",
+        "d" => "day",
+        "w" => "week",
+        "mo" => "month",
+        "y" => "year",
+        other => other,
+    };
+    word_of(word)
+}
+
+/// A unit as part of a name: annotations in braces say nothing, other characters become underscores.
+fn word_of(unit: &str) -> String {
+    if unit.contains(['{', '}']) {
+        return String::new();
+    }
+    let parts: Vec<&str> =
+        unit.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()).collect();
+    parts.join("_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_compatibility_rules() {
+        use Kind::{Exponential, Gauge, Histogram, MonotonicSum, Sum};
+        let golden = [
+            ("http.server.request.duration", "s", Histogram, "http_server_request_duration_seconds"),
+            ("weir_edge_duration_seconds", "s", Exponential, "weir_edge_duration_seconds"),
+            ("istio_requests_total", "1", MonotonicSum, "istio_requests_total"),
+            ("istio_requests_total", "{request}", MonotonicSum, "istio_requests_total"),
+            (
+                "istio_request_duration_milliseconds",
+                "ms",
+                Histogram,
+                "istio_request_duration_milliseconds",
+            ),
+            ("istio_request_bytes", "By", Histogram, "istio_request_bytes"),
+            ("system.network.io", "By", MonotonicSum, "system_network_io_bytes_total"),
+            ("system.filesystem.usage", "By", Sum, "system_filesystem_usage_bytes"),
+            ("system.cpu.utilization", "1", Gauge, "system_cpu_utilization_ratio"),
+            ("ratio.of.things", "1", Gauge, "of_things_ratio"),
+            ("system.disk.ops", "{operations}", MonotonicSum, "system_disk_ops_total"),
+            ("total.widgets", "", MonotonicSum, "widgets_total"),
+            ("speed", "m/s", Gauge, "speed_meters_per_second"),
+            ("throughput", "By/s", Gauge, "throughput_bytes_per_second"),
+            ("throughput", "{packet}/s", Gauge, "throughput_per_second"),
+            ("fuel", "km/{trip}", Gauge, "fuel_km"),
+            ("room.temperature", "Cel", Gauge, "room_temperature_celsius"),
+            ("cpu", "%", Gauge, "cpu_percent"),
+            ("x", "unit with spaces!", Gauge, "x_unit_with_spaces"),
+            ("2xx", "", MonotonicSum, "_2xx_total"),
+            ("a..b__c", "", Gauge, "a_b_c"),
+            ("job:rate:sum", "", Gauge, "job:rate:sum"),
+            ("größe", "By", Gauge, "gr_e_bytes"),
+            ("uptime", "d", Gauge, "uptime_days"),
+            ("age", "min", Gauge, "age_minutes"),
+            ("lag", "us", Gauge, "lag_microseconds"),
+            ("queue", "1", Sum, "queue"),
+        ];
+        for (name, unit, kind, expected) in golden {
+            assert_eq!(metric(name, unit, kind).as_deref(), Some(expected), "{name} {unit}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_letters_is_no_name() {
+        for name in ["", ".", "___", "ß"] {
+            assert_eq!(metric(name, "s", Kind::Gauge), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn units_are_shown_in_words() {
+        assert_eq!(unit("By/s").as_deref(), Some("bytes_per_second"));
+        assert_eq!(unit("{call}").as_deref(), Some(""));
+        assert_eq!(unit("1/s").as_deref(), Some("per_second"));
+    }
+}
