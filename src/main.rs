@@ -1,1 +1,6 @@
+//! The program `weir`.
+
+mod demo;
+mod load;
+
 fn main() {}

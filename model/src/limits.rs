@@ -38,6 +38,16 @@ pub const FLUSH_AGE: Duration = Duration::from_secs(30);
 pub const FLUSH_BYTES: usize = 128 << 20;
 /// Hot bytes at which writes are refused: flushing has fallen behind by three rounds.
 pub const HOT_BYTES: usize = 4 * FLUSH_BYTES;
+/// Largest frame of the WAL: a largest OTLP request, four times its size as Arrow rows.
+pub const WAL_FRAME_BYTES: usize = 4 * OTLP_REQUEST_BYTES;
+/// How long flushed rows stay within reach of `rows_since` …
+pub const FLUSHED_ROWS_AGE: Duration = Duration::from_secs(30);
+/// … and how many bytes of them, per tenant and table; the oldest go first and are counted.
+pub const FLUSHED_ROWS_BYTES: usize = 32 << 20;
+/// Tenants that one data directory holds; writes of further ones are refused.
+pub const TENANTS: usize = 1_000;
+/// Days for which the label index remembers that a series' row is stored; an older day's is written again.
+pub const SERIES_DAYS: usize = 8;
 /// Series that the label index holds per tenant; samples of further ones are rejected.
 pub const SERIES: usize = 2_000_000;
 
@@ -75,6 +85,14 @@ pub const RETRY_BODY_BYTES: usize = 64 << 10;
 pub const HEADER_BYTES: usize = 64 << 10;
 /// Idle upstream connections kept per endpoint.
 pub const IDLE_CONNECTIONS: usize = 64;
+/// Connections a proxy's listener serves at once; further ones wait in the kernel's backlog.
+pub const PROXY_CONNECTIONS: usize = 8_192;
+/// Export requests a proxy holds for a collector that is away; the oldest is dropped and counted.
+pub const PROXY_OUTBOX: usize = 32;
+/// Answers to hints that wait for the mesh stream; further ones are dropped and counted.
+pub const PROXY_ACKS: usize = 1_024;
+/// Endpoints of one service that a proxy balances over; further ones are ignored.
+pub const PROXY_ENDPOINTS: usize = 1_024;
 /// Hints a proxy holds at once.
 pub const HINTS: usize = 1_024;
 /// Longest lease of a hint.
@@ -103,3 +121,16 @@ pub const QUERIES: usize = 16;
 pub const ANALYSIS_EDGES: usize = 10_000;
 /// Findings and hints open at once.
 pub const ANALYSIS_FINDINGS: usize = 1_000;
+
+/// Services and operations of the load generator: four templates of some 500 bytes per operation and worker.
+pub const LOAD_OPERATIONS: usize = 10_000;
+/// Spans, log records or points in one generated request: some 570 bytes each, within [`OTLP_REQUEST_BYTES`].
+pub const LOAD_BATCH: usize = 50_000;
+/// Connections of the load generator.
+pub const LOAD_CONNECTIONS: usize = 256;
+/// Requests of the demo's open-loop load in flight at once; further ones are not sent and counted as failed.
+pub const DEMO_IN_FLIGHT: usize = 1_024;
+/// Bytes of a request or an answer that a demo service reads.
+pub const DEMO_BODY_BYTES: usize = 64 << 10;
+/// Seconds of client-side statistics that the demo keeps.
+pub const DEMO_SECONDS: usize = 120;

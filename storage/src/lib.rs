@@ -9,11 +9,34 @@
 
 pub mod schema;
 
+mod error;
 mod series;
 mod snapshot;
 mod store;
 
+// From a write to a file, in this order.
+mod coalesce;
+mod delta;
+mod files;
+mod flush;
+mod hot;
+mod shared;
+mod state;
+mod stats;
+mod wal;
+
+// The data directory.
+mod durable;
+mod health;
+mod lock;
+mod metrics;
+mod open;
+
+pub use error::{FlushError, OpenError, WriteError};
 pub use schema::Table;
 pub use series::{Known, LabelMatcher, Labels, MatchOp, SeriesIndex};
 pub use snapshot::{Bound, Cursor, DataFile, Snapshot, TableSnapshot};
-pub use store::{Acked, FlushError, OpenError, Options, Status, Storage, WriteBatch, WriteError, Writer};
+pub use store::{Acked, Options, Status, Storage, WriteBatch, Writer};
+
+#[cfg(test)]
+mod tests;

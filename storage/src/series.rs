@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use weir_model::SeriesId;
+
+mod index;
+
+pub use index::SeriesIndex;
 
 /// A label set sorted by name, `__name__` included; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -115,33 +121,34 @@ impl LabelMatcher {
     }
 }
 
-/// The series of one tenant.
-#[derive(Debug, Default)]
-pub struct SeriesIndex {}
-
-impl SeriesIndex {
-    /// What is known of the series `id` with these labels on the day `date` (days since 1970).
-    pub fn known(&self, _id: SeriesId, _labels: &Labels, _date: i32) -> Known {
-        unimplemented!()
-    }
-
-    /// The labels of a series.
-    pub fn labels(&self, _id: SeriesId) -> Option<Labels> {
-        unimplemented!()
-    }
-
-    /// The series that satisfy every matcher, in order of id.
-    pub fn select(&self, _matchers: &[LabelMatcher]) -> Vec<(SeriesId, Labels)> {
-        unimplemented!()
-    }
-
-    /// Every label name in use among the series that satisfy every matcher, sorted.
-    pub fn label_names(&self, _matchers: &[LabelMatcher]) -> Vec<String> {
-        unimplemented!()
-    }
-
-    /// Every value of a label in use among the series that satisfy every matcher, sorted.
-    pub fn label_values(&self, _name: &str, _matchers: &[LabelMatcher]) -> Vec<String> {
-        unimplemented!()
-    }
+/// The days since 1970 of a moment in microseconds.
+pub(crate) fn day_of(micros: i64) -> i32 {
+    i32::try_from(micros.div_euclid(86_400_000_000)).unwrap_or(i32::MAX)
 }
+
+/// The series in rows of the table `series`, each with the day of its row.
+pub(crate) fn series_of(batch: &RecordBatch) -> Vec<(SeriesId, Labels, i32)> {
+    let columns =
+        (batch.column_by_name("series_id"), batch.column_by_name("time"), batch.column_by_name("labels"));
+    let (Some(ids), Some(times), Some(labels)) = columns else { return Vec::new() };
+    let typed = (
+        ids.as_primitive_opt::<Int64Type>(),
+        times.as_primitive_opt::<TimestampMicrosecondType>(),
+        labels.as_map_opt(),
+    );
+    let (Some(ids), Some(times), Some(labels)) = typed else { return Vec::new() };
+    let texts = (labels.keys().as_string_opt::<i32>(), labels.values().as_string_opt::<i32>());
+    let (Some(names), Some(values)) = texts else { return Vec::new() };
+    let offsets = labels.value_offsets();
+    (0..batch.num_rows())
+        .map(|row| {
+            let entries = offsets[row] as usize..offsets[row + 1] as usize;
+            let value = |at| if values.is_null(at) { "" } else { values.value(at) };
+            let labels = Labels::new(entries.map(|at| (names.value(at), value(at))));
+            (SeriesId::from_column(ids.value(row)), labels, day_of(times.value(row)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

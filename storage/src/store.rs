@@ -1,13 +1,33 @@
 //! Opening, writing, flushing.
 
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
+use arrow::array::AsArray;
+use arrow::compute;
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
-use weir_model::{Clock, TenantId};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use weir_model::{Clock, TenantId, limits};
 
-use crate::{Cursor, SeriesIndex, Snapshot, Table};
+use crate::open::{self, Opened};
+use crate::series::series_of;
+use crate::shared::{Pending, Shared, lock};
+use crate::state::Rows;
+use crate::wal::frame::{self, Part};
+use crate::wal::log::{self, Append, Command};
+use crate::{Cursor, FlushError, OpenError, SeriesIndex, Snapshot, Table, WriteError};
+use crate::{coalesce, flush, metrics};
+
+/// When a refused writer may try again: about one flush of a full memory.
+const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
+/// The microseconds of the years 1 to 9999, which every reader of Parquet and Delta can name.
+const MICROS: Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
 /// How to open a data directory.
 #[derive(Debug, Clone)]
@@ -20,34 +40,6 @@ pub struct Options {
     pub flush_age: Duration,
     /// Size in bytes at which hot rows are flushed.
     pub flush_bytes: usize,
-}
-
-/// Why a data directory cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {}
-
-/// Why rows could not be flushed.
-#[derive(Debug, thiserror::Error)]
-pub enum FlushError {}
-
-/// Why a write was not acknowledged.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// Too much is waiting; try again.
-    #[error("storage is overloaded, try again in {} ms", retry_after.as_millis())]
-    Overloaded {
-        /// When.
-        retry_after: Duration,
-    },
-    /// No space is left; reads go on, and so will writes when there is space.
-    #[error("the disk is full, try again in {} ms", retry_after.as_millis())]
-    DiskFull {
-        /// When.
-        retry_after: Duration,
-    },
-    /// A sync failed: nothing more can be promised, and the process must stop.
-    #[error("storage has stopped: {0}")]
-    Stopped(String),
 }
 
 /// Rows to store together: all or none of them survive a crash.
@@ -71,79 +63,242 @@ pub struct Acked {
 pub struct Status {
     /// Bytes of WAL segments on disk.
     pub wal_bytes: u64,
-    /// Rows and bytes in memory.
+    /// Rows in memory that are not yet in a file.
     pub hot_rows: u64,
-    /// Bytes in memory.
+    /// Their bytes.
     pub hot_bytes: u64,
     /// Published files per table.
     pub files: Vec<(Table, usize)>,
+    /// Series in the label indexes.
+    pub series: u64,
+    /// Why storage has stopped, if it has: the process must end.
+    pub stopped: Option<String>,
 }
 
 /// An open data directory. Clones share it; [`Storage::close`] or dropping the last one releases it.
 #[derive(Debug, Clone)]
-pub struct Storage {}
+pub struct Storage {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Command>,
+    tasks: CancellationToken,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
 
 /// The one door through which everything that is stored comes in.
-#[derive(Debug, Clone)]
-pub struct Writer {}
+#[derive(Clone)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Command>,
+}
 
 impl Storage {
     /// Opens `options.data_dir`: takes its lock, checks its format, loads the tables, replays the WAL and
     /// starts the flusher on the current tokio runtime.
-    pub async fn open(_options: Options) -> Result<Self, OpenError> {
-        unimplemented!()
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        Self::open_with(options, log::files()).await
+    }
+
+    pub(crate) async fn open_with(options: Options, create: log::Create) -> Result<Self, OpenError> {
+        let Opened { shared, queue, thread } = open::open(options, create).await?;
+        let tasks = CancellationToken::new();
+        tokio::spawn(tasks.clone().run_until_cancelled_owned(flush::run(Arc::clone(&shared))));
+        tokio::spawn(tasks.clone().run_until_cancelled_owned(coalesce::run(Arc::clone(&shared))));
+        let handle = Handle { shared, queue, tasks, thread: Mutex::new(Some(thread)) };
+        Ok(Self { handle: Arc::new(handle) })
     }
 
     /// The number of this run: persisted, raised at each open.
     pub fn epoch(&self) -> u64 {
-        unimplemented!()
+        self.handle.shared.epoch
     }
 
     /// The way in.
     pub fn writer(&self) -> Writer {
-        unimplemented!()
+        Writer { shared: Arc::clone(&self.handle.shared), queue: self.handle.queue.clone() }
     }
 
     /// The label sets of a tenant.
-    pub fn series(&self, _tenant: &TenantId) -> Arc<SeriesIndex> {
-        unimplemented!()
+    pub fn series(&self, tenant: &TenantId) -> Arc<SeriesIndex> {
+        self.handle.shared.series(tenant)
     }
 
     /// What a reader sees now.
-    pub fn snapshot(&self, _tenant: &TenantId) -> Snapshot {
-        unimplemented!()
+    pub fn snapshot(&self, tenant: &TenantId) -> Snapshot {
+        lock(&self.handle.shared.state).snapshot(tenant)
+    }
+
+    /// The place after everything that is visible now.
+    pub fn cursor(&self) -> Cursor {
+        Cursor(lock(&self.handle.shared.state).last_seq())
     }
 
     /// The rows of `table` that were acknowledged after `cursor`, and the cursor after them. Rows stay
-    /// within reach for at least 30 s after they are flushed.
-    pub fn rows_since(
-        &self,
-        _tenant: &TenantId,
-        _table: Table,
-        _cursor: Cursor,
-    ) -> (Vec<RecordBatch>, Cursor) {
-        unimplemented!()
+    /// within reach for 30 s after they are flushed, unless more than
+    /// [`limits::FLUSHED_ROWS_BYTES`] of them have been since.
+    pub fn rows_since(&self, tenant: &TenantId, table: Table, cursor: Cursor) -> (Vec<RecordBatch>, Cursor) {
+        lock(&self.handle.shared.state).rows_since(tenant, table, cursor)
     }
 
     /// Writes all hot rows to Parquet and commits them.
     pub async fn flush(&self) -> Result<(), FlushError> {
-        unimplemented!()
+        Shared::flush(&self.handle.shared).await
     }
 
     /// Figures for the status page.
     pub fn status(&self) -> Status {
-        unimplemented!()
+        self.handle.shared.status()
     }
 
-    /// Flushes, stops the background tasks, releases the lock.
+    /// Appends storage's metrics in the Prometheus text format.
+    pub fn write_prometheus(&self, out: &mut String) {
+        metrics::write_prometheus(&self.handle.shared.metrics, &self.status(), out);
+    }
+
+    /// Flushes, stops the background tasks, releases the lock. Writes that come meanwhile are either
+    /// acknowledged, and in the log for the next open, or refused.
     pub async fn close(self) -> Result<(), FlushError> {
-        unimplemented!()
+        let handle = &self.handle;
+        handle.tasks.cancel();
+        let flushed = self.flush().await;
+        handle.shared.health.close();
+        let _ = handle.queue.send(Command::Close).await; // it has ended already where this fails
+        *handle.shared.flusher.lock().await = None;
+        let thread = lock(&handle.thread).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await; // a panic in it has been reported
+        }
+        flushed
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.tasks.cancel();
+        self.shared.health.close();
+        // A flush that is running releases the directory itself when it ends.
+        if let Ok(mut flusher) = self.shared.flusher.try_lock() {
+            *flusher = None;
+        }
+        let _ = self.queue.try_send(Command::Close); // a full queue means it is awake and sees the health
+        if let Some(thread) = lock(&self.thread).take() {
+            let _ = thread.join(); // for one group commit at most
+        }
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Storage").field("epoch", &self.shared.epoch).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
     }
 }
 
 impl Writer {
     /// Stores `batch`; returns when it is synced to disk and visible to the next snapshot.
-    pub async fn write(&self, _batch: WriteBatch) -> Result<Acked, WriteError> {
-        unimplemented!()
+    pub async fn write(&self, batch: WriteBatch) -> Result<Acked, WriteError> {
+        if let Some(reason) = self.shared.health.refusal() {
+            return Err(WriteError::Stopped(reason));
+        }
+        let rows = self.rows(batch)?;
+        if rows.parts.is_empty() {
+            return Ok(Acked { seq: lock(&self.shared.state).last_seq() });
+        }
+        self.enqueue(rows).await
+    }
+
+    /// The rows of `batch`, checked; the sizes of parts are not known yet.
+    fn rows(&self, batch: WriteBatch) -> Result<Rows, WriteError> {
+        let WriteBatch { tenant, parts } = batch;
+        if tenant.as_str() == open::WAL {
+            return Err(WriteError::Refused(format!("no tenant may be called `{}`", open::WAL)));
+        }
+        if !lock(&self.shared.state).has_room_for(&tenant) {
+            let reason =
+                format!("there are {} tenants already, tenant `{tenant}` is one too many", limits::TENANTS);
+            return Err(WriteError::Refused(reason));
+        }
+        let mut series = Vec::new();
+        for (table, rows) in &parts {
+            check(*table, rows)?;
+            if *table == Table::Series {
+                series.extend(series_of(rows));
+            }
+        }
+        let filled = parts.into_iter().filter(|(_, batch)| batch.num_rows() > 0);
+        let parts = filled.map(|(table, batch)| Part { table, batch, bytes: 0 }).collect();
+        Ok(Rows { tenant, parts, series })
+    }
+
+    async fn enqueue(&self, mut rows: Rows) -> Result<Acked, WriteError> {
+        if self.shared.held_bytes() > limits::HOT_BYTES {
+            return Err(self.overloaded());
+        }
+        let parts: Vec<_> = rows.parts.iter().map(|part| (part.table, part.batch.clone())).collect();
+        let (payload, sizes) =
+            frame::encode(&rows.tenant, &parts).map_err(|e| WriteError::Refused(e.to_string()))?;
+        for (part, size) in rows.parts.iter_mut().zip(sizes) {
+            part.bytes = size;
+        }
+        let pending = Pending::new(&self.shared, rows.bytes());
+        if self.shared.held_bytes() > limits::HOT_BYTES {
+            return Err(self.overloaded());
+        }
+        let (answer, answered) = oneshot::channel();
+        match self.queue.try_send(Command::Append(Append { payload, rows, pending, answer })) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(self.overloaded()),
+            Err(TrySendError::Closed(_)) => return Err(self.gone()),
+        }
+        answered.await.unwrap_or_else(|_| Err(self.gone())).map(|seq| Acked { seq })
+    }
+
+    fn overloaded(&self) -> WriteError {
+        self.shared.metrics.overloaded.add(1);
+        self.shared.filled.notify_one();
+        WriteError::Overloaded { retry_after: OVERLOADED_RETRY }
+    }
+
+    fn gone(&self) -> WriteError {
+        let reason = self.shared.health.refusal();
+        WriteError::Stopped(reason.unwrap_or_else(|| "the log's thread has ended".to_owned()))
     }
 }
+
+/// Whether rows have the shape of their table and moments that a partition can be named after.
+fn check(table: Table, rows: &RecordBatch) -> Result<(), WriteError> {
+    let schema = table.schema();
+    if !Arc::ptr_eq(rows.schema_ref(), &schema) && rows.schema_ref().fields() != schema.fields() {
+        let differs = schema.fields().iter().zip(rows.schema_ref().fields()).find(|(want, got)| want != got);
+        let what = differs.map_or_else(
+            || format!("{} columns instead of {}", rows.num_columns(), schema.fields().len()),
+            |(want, got)| format!("column `{}` where `{}` should be", got.name(), want.name()),
+        );
+        return Err(WriteError::Refused(format!("rows of `{}` have {what}", table.name())));
+    }
+    let times = rows.column_by_name(table.time_column());
+    let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+    let range = times.and_then(|times| Some((compute::min(times)?, compute::max(times)?)));
+    match range {
+        Some((first, last)) if first < MICROS.start || last >= MICROS.end => Err(WriteError::Refused(
+            format!("rows of `{}` have times outside the years 1 to 9999", table.name()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

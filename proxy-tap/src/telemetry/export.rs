@@ -1,0 +1,193 @@
+//! Sends telemetry: every second on the second, metrics since the start every five, and early when much
+//! has come together. One gRPC connection, shared with the mesh stream; one request at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use http::uri::PathAndQuery;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use weir_model::UnixNanos;
+
+use super::outbox::{Batch, Signal};
+use super::{Tap, lock, wire};
+use crate::chance::Chance;
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// Seconds between exports of the cumulative metrics.
+const CUMULATIVE_EVERY: u64 = 5;
+/// How long one export may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long the last export may take when the proxy stops.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What a collector connection needs to send telemetry.
+#[derive(Debug, Clone)]
+pub(crate) struct Exporter {
+    pub(crate) tap: Arc<Tap>,
+    pub(crate) channel: Channel,
+    pub(crate) chance: Arc<Chance>,
+}
+
+/// Collects and sends until `stop`.
+pub(crate) async fn run(exporter: Exporter, stop: CancellationToken) {
+    let tap = Arc::clone(&exporter.tap);
+    let collecting = async {
+        loop {
+            let now = tap.clock.now().0;
+            let to_second = Duration::from_nanos(SECOND_NS - now % SECOND_NS);
+            tokio::select! {
+                () = sleep(to_second) => {
+                    let second = tap.clock.now().0 / SECOND_NS;
+                    tap.collect(UnixNanos(second * SECOND_NS), second % CUMULATIVE_EVERY == 0);
+                }
+                () = tap.early.notified() => tap.collect_records(),
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = collecting => {}
+        () = send_all(&exporter) => {}
+    }
+}
+
+/// Sends what is left, for as long as [`FLUSH`] allows.
+pub(crate) async fn final_flush(exporter: Exporter) {
+    let tap = &exporter.tap;
+    tap.collect(tap.clock.now(), true);
+    let flush = async {
+        while let Some(batch) = tap.outbox.try_next() {
+            let records = batch.records;
+            if exporter.send(batch).await.is_err() {
+                tap.dropped.collector_slow.fetch_add(records, Ordering::Relaxed);
+                return;
+            }
+        }
+    };
+    if timeout(FLUSH, flush).await.is_err() {
+        tracing::warn!("the collector did not take the last telemetry within 2 s");
+    }
+}
+
+async fn send_all(exporter: &Exporter) {
+    let tap = &exporter.tap;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let batch = tap.outbox.next().await;
+        let records = batch.records;
+        match exporter.send(batch.clone()).await {
+            Ok(()) => pause = FIRST_PAUSE,
+            Err(status) if may_repeat(status.code()) => {
+                if pause == FIRST_PAUSE {
+                    tracing::warn!(%status, "the collector does not take telemetry; trying again");
+                }
+                let given_up = tap.outbox.put_back(batch);
+                tap.dropped.collector_slow.fetch_add(given_up, Ordering::Relaxed);
+                sleep(pause.mul_f64(0.5 + exporter.chance.f64() / 2.0)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(status) => {
+                tracing::warn!(%status, records, "the collector refused telemetry");
+                tap.dropped.collector_refused.fetch_add(records, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The codes that OTLP calls retryable, and those of a connection that is gone.
+fn may_repeat(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated
+    )
+}
+
+impl Exporter {
+    async fn send(&self, batch: Batch) -> Result<(), Status> {
+        let mut client = tonic::client::Grpc::new(self.channel.clone());
+        let call = async {
+            client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let path = PathAndQuery::from_static(batch.signal.path());
+            client.unary(tonic::Request::new(batch.request), path, Raw).await
+        };
+        let answer = timeout(DEADLINE, call).await;
+        answer.map_err(|_| Status::deadline_exceeded("no answer within 5 s"))?.map(drop)
+    }
+}
+
+impl Tap {
+    fn collect(&self, end: UnixNanos, cumulative: bool) {
+        if let Some((body, points)) = lock(&self.edges).take(end) {
+            self.enqueue(Signal::Metrics, &body, points);
+        }
+        if cumulative {
+            let encoded = lock(&self.sets).encode(&self.identity, self.started_at, end);
+            if let Some((body, points)) = encoded {
+                self.enqueue(Signal::Metrics, &body, points);
+            }
+        }
+        self.collect_records();
+    }
+
+    fn collect_records(&self) {
+        let records = std::mem::take(&mut *lock(&self.records));
+        self.enqueue(Signal::Traces, &records.spans, records.span_count);
+        self.enqueue(Signal::Logs, &records.logs, records.log_count);
+    }
+
+    fn enqueue(&self, signal: Signal, body: &[u8], records: u64) {
+        if records == 0 {
+            return;
+        }
+        let request = Bytes::from(wire::request(&self.resource, body));
+        let given_up = self.outbox.push(Batch { signal, request, records });
+        self.dropped.collector_slow.fetch_add(given_up, Ordering::Relaxed);
+    }
+}
+
+/// A gRPC codec for messages that are encoded already; answers are not looked at.
+#[derive(Debug, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = ();
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = ();
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
+        buffer.advance(buffer.remaining());
+        Ok(Some(()))
+    }
+}

@@ -1,0 +1,220 @@
+//! Hot rows into Parquet: sorted, one file per UTC day, synced before anything names them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use chrono::{Days, NaiveDate};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use crate::series::day_of;
+use crate::stats::{self, Bounds};
+use crate::{DataFile, FlushError, Table, durable};
+
+/// Rows of a row group.
+const ROW_GROUP_ROWS: usize = 128 << 10;
+/// Rows that are gathered in sort order at a time.
+const CHUNK_ROWS: usize = 8 << 10;
+
+/// Where the files of a flush go.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The table's folder.
+    pub(crate) root: PathBuf,
+    /// The folder for unfinished files.
+    pub(crate) staging: PathBuf,
+    /// The sequence number up to which rows are flushed, which names the files.
+    pub(crate) through: u64,
+    pub(crate) epoch: u64,
+}
+
+/// The name of a file with rows up to `through`: unique, because the epoch rises at each open.
+pub(crate) fn file_name(through: u64, epoch: u64) -> String {
+    format!("wal-{through:020}-{epoch}.parquet")
+}
+
+/// The sequence number in a name that [`file_name`] made.
+pub(crate) fn flushed_through(name: &str) -> Option<u64> {
+    let (through, epoch) = name.strip_prefix("wal-")?.strip_suffix(".parquet")?.split_once('-')?;
+    epoch.parse::<u64>().ok()?;
+    through.parse().ok()
+}
+
+/// The partition value of a day.
+pub(crate) fn date_text(day: i32) -> String {
+    let epoch = NaiveDate::default(); // 1970-01-01
+    let days = Days::new(u64::from(day.unsigned_abs()));
+    let date = if day < 0 { epoch.checked_sub_days(days) } else { epoch.checked_add_days(days) };
+    date.unwrap_or(epoch).format("%Y-%m-%d").to_string()
+}
+
+/// The day of a partition value.
+pub(crate) fn date_of(text: &str) -> Option<i32> {
+    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+    i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
+}
+
+/// Writes the rows of `batches` to `target`.
+pub(crate) fn write(
+    table: Table,
+    batches: &[RecordBatch],
+    target: &Target,
+) -> Result<Vec<DataFile>, FlushError> {
+    let encode = |e: ArrowError| FlushError::Encode { table, reason: e.to_string() };
+    let mut files = Vec::new();
+    for (day, order) in order(table, batches).map_err(encode)? {
+        let dir = target.root.join(format!("date={}", date_text(day)));
+        let name = file_name(target.through, target.epoch);
+        let path = dir.join(&name);
+        let staged = target.staging.join(format!("{}-{day}-{name}", table.name()));
+        let file = write_file(table, batches, &order, &staged).map_err(|e| failure(table, e));
+        let placed = file.and_then(|(bounds, size)| {
+            durable::create_dir(&dir)
+                .and_then(|()| durable::rename(&staged, &path))
+                .map_err(|source| FlushError::File { table, source })?;
+            let rows = order.len() as u64;
+            Ok(DataFile { path, size, rows, date: day, bounds: Arc::new(bounds) })
+        });
+        if placed.is_err() {
+            let _ = fs::remove_file(&staged); // it may never have been made; the next open empties the folder
+        }
+        files.push(placed?);
+    }
+    Ok(files)
+}
+
+/// Where each row is (batch, row), by day and in sort order; rows that compare equal stay in the order they came.
+#[expect(clippy::type_complexity, reason = "it is read once, right above")]
+fn order(table: Table, batches: &[RecordBatch]) -> Result<Vec<(i32, Vec<(usize, usize)>)>, ArrowError> {
+    let schema = table.schema();
+    let mut fields = Vec::new();
+    for name in table.sort_columns() {
+        fields.push(SortField::new(schema.field_with_name(name)?.data_type().clone()));
+    }
+    let converter = RowConverter::new(fields)?;
+    let mut keys = converter.empty_rows(0, 0);
+    let mut places = Vec::new();
+    for (index, batch) in batches.iter().enumerate() {
+        let column = |name: &&str| {
+            let missing = || ArrowError::SchemaError(format!("no column `{name}`"));
+            batch.column_by_name(name).cloned().ok_or_else(missing)
+        };
+        let columns: Vec<_> = table.sort_columns().iter().map(column).collect::<Result<_, _>>()?;
+        converter.append(&mut keys, &columns)?;
+        let times = column(&table.time_column())?;
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        places.extend(times.values().iter().enumerate().map(|(row, micros)| (day_of(*micros), index, row)));
+    }
+    let mut sorted: Vec<u32> = (0..places.len() as u32).collect(); // flushed long before 2^32 rows
+    sorted.sort_unstable_by(|a, b| {
+        let (x, y) = (*a as usize, *b as usize);
+        places[x].0.cmp(&places[y].0).then_with(|| keys.row(x).cmp(&keys.row(y))).then(a.cmp(b))
+    });
+    let mut days: Vec<(i32, Vec<(usize, usize)>)> = Vec::new();
+    for at in sorted {
+        let (day, batch, row) = places[at as usize];
+        match days.last_mut() {
+            Some((last, rows)) if *last == day => rows.push((batch, row)),
+            _ => days.push((day, vec![(batch, row)])),
+        }
+    }
+    Ok(days)
+}
+
+/// Writes the rows in `order` to `path` and syncs it; gives their bounds and the file's size.
+fn write_file(
+    table: Table,
+    batches: &[RecordBatch],
+    order: &[(usize, usize)],
+    path: &Path,
+) -> Result<(Bounds, u64), ParquetError> {
+    let file = File::create(path)?;
+    let properties = properties(table, order.len())?;
+    let mut writer = ArrowWriter::try_new(io::BufWriter::new(file), table.schema(), Some(properties))?;
+    let batches: Vec<&RecordBatch> = batches.iter().collect();
+    let mut bounds = Bounds::new();
+    for (index, chunk) in order.chunks(CHUNK_ROWS).enumerate() {
+        let rows = interleave_record_batch(&batches, chunk)?;
+        stats::widen(table, &mut bounds, &rows, index == 0);
+        writer.write(&rows)?;
+    }
+    let file = writer.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    Ok((bounds, file.metadata()?.len()))
+}
+
+fn properties(table: Table, rows: usize) -> Result<WriterProperties, ParquetError> {
+    let schema = table.schema();
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_sorting_columns(Some(sorting_columns(table, &schema)));
+    for field in schema.fields() {
+        let path = ColumnPath::from(field.name().as_str());
+        match field.data_type() {
+            DataType::Map(..) | DataType::List(_) | DataType::Struct(_) => continue,
+            // Rising numbers: differences are smaller than a dictionary.
+            DataType::Timestamp(..) => {
+                properties = properties
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
+            }
+            // Ids hardly repeat; a dictionary would only be built to be given up.
+            DataType::Binary => properties = properties.set_column_dictionary_enabled(path.clone(), false),
+            _ => {}
+        }
+        properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Page);
+    }
+    if schema.field_with_name("trace_id").is_ok() {
+        let distinct = rows.clamp(1, ROW_GROUP_ROWS) as u64;
+        properties = properties
+            .set_column_bloom_filter_enabled("trace_id".into(), true)
+            .set_column_bloom_filter_max_ndv("trace_id".into(), distinct);
+    }
+    Ok(properties.build())
+}
+
+/// The sort columns as Parquet numbers them: by leaf.
+fn sorting_columns(table: Table, schema: &Schema) -> Vec<SortingColumn> {
+    let leaf_of = |name: &str| {
+        let before = schema.fields().iter().take_while(|field| field.name() != name);
+        before.map(|field| leaves(field.data_type())).sum::<i32>()
+    };
+    let column =
+        |name: &&str| SortingColumn { column_idx: leaf_of(name), descending: false, nulls_first: true };
+    table.sort_columns().iter().map(column).collect()
+}
+
+fn leaves(data_type: &DataType) -> i32 {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|field| leaves(field.data_type())).sum(),
+        DataType::List(element) | DataType::Map(element, _) => leaves(element.data_type()),
+        _ => 1,
+    }
+}
+
+fn failure(table: Table, e: ParquetError) -> FlushError {
+    match e {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(source) => FlushError::File { table, source: *source },
+            Err(other) => FlushError::Encode { table, reason: other.to_string() },
+        },
+        other => FlushError::Encode { table, reason: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests;

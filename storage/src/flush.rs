@@ -1,0 +1,194 @@
+//! Hot rows into files: encode, sync, commit, swap, and only then forget the write-ahead log.
+//!
+//! A table is flushed on its own, so a crash or a full disk between two tables leaves each either before
+//! or after its commit; the position in the commit tells replay which.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use deltalake_core::ObjectStore;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+use weir_model::TenantId;
+
+use crate::delta::TableLog;
+use crate::files::{self, Target};
+use crate::lock::{DirLock, STAGING};
+#[cfg(test)]
+use crate::shared::Stage;
+use crate::shared::{Shared, lock};
+use crate::state::Work;
+use crate::wal::log::Command;
+use crate::{FlushError, Table, WriteError};
+
+/// How long the flusher waits after a failure, doubled each time …
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// … up to this.
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+/// What only one flush at a time may use.
+pub(crate) struct Flusher {
+    pub(crate) lock: Arc<DirLock>,
+    pub(crate) queue: mpsc::Sender<Command>,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// The logs that are known to be as they are on disk.
+    pub(crate) logs: HashMap<(TenantId, Table), TableLog>,
+}
+
+impl Flusher {
+    /// Where a table of a tenant is.
+    pub(crate) fn root(&self, tenant: &TenantId, table: Table) -> PathBuf {
+        self.lock.dir.join(tenant.as_str()).join(table.name())
+    }
+
+    /// Flushes every row that is visible when it begins.
+    pub(crate) async fn flush(&mut self, shared: &Shared) -> Result<(), FlushError> {
+        let began = Instant::now();
+        self.rotate(shared).await?;
+        let (through, work) = lock(&shared.state).begin_flush();
+        let mut result = Ok(());
+        let wrote = !work.is_empty();
+        for item in work {
+            let done = self.flush_table(shared, item, through).await;
+            result = result.and(done);
+        }
+        {
+            let mut state = lock(&shared.state);
+            // After a failure, whether rows are in a file may be unknown: their runs stay as they are.
+            if result.is_ok() {
+                state.end_flush();
+            }
+            state.forget(Instant::now(), &shared.metrics);
+            shared.note_hot_bytes(&state);
+        }
+        match &result {
+            Ok(()) => {
+                self.remove_segments(shared, through);
+                if wrote {
+                    shared.metrics.flushes.add(1);
+                    shared
+                        .metrics
+                        .flush_nanos
+                        .add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                }
+            }
+            Err(_) => shared.metrics.flush_errors.add(1),
+        }
+        result
+    }
+
+    /// Begins a new WAL segment, so that the ones before it hold nothing that this flush leaves out.
+    async fn rotate(&self, shared: &Shared) -> Result<(), FlushError> {
+        let stopped = |reason: String| FlushError::Stopped(shared.health.stopped().unwrap_or(reason));
+        if let Some(reason) = shared.health.stopped() {
+            return Err(FlushError::Stopped(reason));
+        }
+        let (answer, rotated) = oneshot::channel();
+        let gone = || stopped("it is closed".to_owned());
+        self.queue.send(Command::Rotate(answer)).await.map_err(|_| gone())?;
+        match rotated.await.map_err(|_| gone())? {
+            // Without a new segment the old one merely stays longer; flushing is what frees the disk.
+            Ok(()) | Err(WriteError::DiskFull { .. }) => Ok(()),
+            Err(e) => Err(stopped(e.to_string())),
+        }
+    }
+
+    async fn flush_table(&mut self, shared: &Shared, work: Work, through: u64) -> Result<(), FlushError> {
+        let Work { tenant, table, mut batches } = work;
+        let key = (tenant, table);
+        let failed = |source| FlushError::Commit { table, source: Box::new(source) };
+        let root = self.root(&key.0, table);
+        if !self.logs.contains_key(&key) {
+            let log = match TableLog::load(table, &root, &self.store).await.map_err(failed)? {
+                Some(log) => log,
+                None => TableLog::create(table, &root, &self.store).await.map_err(failed)?,
+            };
+            if log.through > 0 {
+                // A commit whose outcome was not known had happened: its rows are in files.
+                let files = Arc::clone(&log.files);
+                lock(&shared.state).publish((&key.0, table), log.through, files, Instant::now());
+                batches.retain(|(seq, _)| *seq > log.through);
+            }
+            self.logs.insert(key.clone(), log);
+        }
+        let Some(log) = self.logs.get_mut(&key).filter(|_| !batches.is_empty()) else { return Ok(()) };
+        let target = Target { root, staging: self.lock.dir.join(STAGING), through, epoch: self.lock.epoch };
+        let write = move || {
+            let batches: Vec<RecordBatch> = batches.into_iter().map(|(_, batch)| batch).collect();
+            files::write(table, &batches, &target)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        let new = written.map_err(|e| FlushError::Encode { table, reason: e.to_string() })??;
+        #[cfg(test)]
+        shared.reach(Stage::Written(table));
+
+        if let Err(e) = log.append(&new, through, shared.clock.now()).await {
+            self.logs.remove(&key); // what is on disk is to be read again before anything else is tried
+            return Err(failed(e));
+        }
+        if let Some(reason) = shared.health.stopped() {
+            return Err(FlushError::Stopped(reason));
+        }
+        #[cfg(test)]
+        shared.reach(Stage::Committed(table));
+
+        shared.metrics.flushed_rows.add(new.iter().map(|file| file.rows).sum());
+        shared.metrics.flushed_bytes.add(new.iter().map(|file| file.size).sum());
+        lock(&shared.state).publish((&key.0, table), through, Arc::clone(&log.files), Instant::now());
+        Ok(())
+    }
+
+    /// Deletes the closed segments that hold nothing behind `through`.
+    fn remove_segments(&self, shared: &Shared, through: u64) {
+        let mut closed = lock(&shared.closed);
+        closed.retain(|segment| {
+            if segment.last_seq > through {
+                return true;
+            }
+            match fs::remove_file(&segment.path) {
+                Ok(()) => {
+                    shared.metrics.wal_bytes.sub(segment.bytes);
+                    false
+                }
+                Err(e) => {
+                    tracing::warn!(segment = %segment.path.display(), error = %e, "a flushed WAL segment cannot be deleted");
+                    true
+                }
+            }
+        });
+    }
+}
+
+/// Flushes by age and size until cancelled.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let tick = (shared.flush_age / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
+    let mut retry = RETRY_FIRST;
+    loop {
+        tokio::select! {
+            () = shared.filled.notified() => {}
+            () = sleep(tick) => {}
+        }
+        let due = {
+            let mut state = lock(&shared.state);
+            state.forget(Instant::now(), &shared.metrics);
+            let old = state.oldest().is_some_and(|since| since.elapsed() >= shared.flush_age);
+            old || state.hot_bytes() >= shared.flush_bytes
+        };
+        if !due {
+            continue;
+        }
+        match Shared::flush(&shared).await {
+            Ok(()) => retry = RETRY_FIRST,
+            Err(FlushError::Stopped(_)) => return,
+            Err(e) => {
+                tracing::warn!(error = %e, retry_ms = retry.as_millis(), "flush failed; the rows stay in memory and in the log");
+                sleep(retry).await;
+                retry = (retry * 2).min(RETRY_LONGEST);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What storage counts about itself, and the Prometheus text of it.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::Status;
+
+/// A number that only storage changes.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self, by: u64) {
+        self.0.fetch_sub(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters and gauges that are kept as they change; [`Status`] adds what is read off the state.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) wal_bytes: Count,
+    pub(crate) acked_batches: Count,
+    pub(crate) overloaded: Count,
+    pub(crate) disk_full: Count,
+    pub(crate) wal_quarantined: Count,
+    pub(crate) wal_torn_tails: Count,
+    pub(crate) flushes: Count,
+    pub(crate) flush_errors: Count,
+    pub(crate) flushed_rows: Count,
+    pub(crate) flushed_bytes: Count,
+    pub(crate) evicted_rows: Count,
+    pub(crate) series_collisions: Count,
+    pub(crate) fsyncs: Count,
+    fsync_nanos: Count,
+    pub(crate) flush_nanos: Count,
+}
+
+impl Metrics {
+    pub(crate) fn fsync(&self, took: Duration) {
+        self.fsyncs.add(1);
+        self.fsync_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// Appends all metrics in the Prometheus text format.
+pub(crate) fn write_prometheus(metrics: &Metrics, status: &Status, out: &mut String) {
+    let gauges = [
+        ("wal_bytes", "Bytes of write-ahead log segments on disk.", status.wal_bytes),
+        ("hot_rows", "Rows that are acknowledged and not yet in a file.", status.hot_rows),
+        ("hot_bytes", "Bytes of those rows.", status.hot_bytes),
+        ("series", "Series in the label index.", status.series),
+        (
+            "stopped",
+            "Whether storage has stopped because a sync failed.",
+            u64::from(status.stopped.is_some()),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        family(out, name, "gauge", help);
+        let _ = writeln!(out, "weir_storage_{name} {value}");
+    }
+    family(out, "files", "gauge", "Published Parquet files.");
+    for (table, files) in &status.files {
+        let _ = writeln!(out, "weir_storage_files{{table=\"{}\"}} {files}", table.name());
+    }
+    let m = metrics;
+    let counters = [
+        ("acked_batches_total", "Writes that were acknowledged.", &m.acked_batches),
+        ("overloaded_total", "Writes that were refused because too much was waiting.", &m.overloaded),
+        ("disk_full_total", "Groups of writes that were refused because the disk is full.", &m.disk_full),
+        (
+            "wal_frames_quarantined_total",
+            "Damaged stretches of the log that were set aside.",
+            &m.wal_quarantined,
+        ),
+        ("wal_torn_tails_total", "Log segments that ended in a torn write.", &m.wal_torn_tails),
+        ("flushes_total", "Flushes that wrote rows.", &m.flushes),
+        ("flush_errors_total", "Flushes that failed and will be tried again.", &m.flush_errors),
+        ("flushed_rows_total", "Rows written to Parquet.", &m.flushed_rows),
+        ("flushed_bytes_total", "Bytes of Parquet written.", &m.flushed_bytes),
+        (
+            "evicted_rows_total",
+            "Flushed rows that left the reach of cursors early, for space.",
+            &m.evicted_rows,
+        ),
+        ("series_collisions_total", "Series rows whose id belongs to other labels.", &m.series_collisions),
+    ];
+    for (name, help, count) in counters {
+        family(out, name, "counter", help);
+        let _ = writeln!(out, "weir_storage_{name} {}", count.get());
+    }
+    let sums = [
+        ("fsync_seconds", "Time spent syncing the write-ahead log.", &m.fsync_nanos, &m.fsyncs),
+        ("flush_seconds", "Time spent flushing.", &m.flush_nanos, &m.flushes),
+    ];
+    for (name, help, nanos, count) in sums {
+        family(out, name, "summary", help);
+        let _ = writeln!(out, "weir_storage_{name}_sum {}", nanos.get() as f64 / 1e9);
+        let _ = writeln!(out, "weir_storage_{name}_count {}", count.get());
+    }
+}
+
+fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP weir_storage_{name} {help}\n# TYPE weir_storage_{name} {kind}");
+}

@@ -1,0 +1,186 @@
+//! What the parts of an open storage share: writers, the log's thread, the flusher, readers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use weir_model::{Clock, TenantId, limits};
+
+use crate::flush::Flusher;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::state::{Rows, State};
+use crate::wal::replay::Closed;
+use crate::{FlushError, SeriesIndex, Status};
+
+/// Locks what no panic leaves half done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes of a write on its way, counted until it is answered whichever way.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Pending {
+    pub(crate) fn new(shared: &Shared, bytes: usize) -> Self {
+        shared.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, all: Arc::clone(&shared.pending_bytes) }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The shared parts.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) flush_age: Duration,
+    pub(crate) flush_bytes: usize,
+    pub(crate) epoch: u64,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) state: Mutex<State>,
+    /// Bytes of writes that are on their way.
+    pending_bytes: Arc<AtomicUsize>,
+    /// Bytes of hot rows, as last seen.
+    hot_bytes: AtomicUsize,
+    series: Mutex<HashMap<TenantId, Arc<SeriesIndex>>>,
+    /// WAL segments that are no longer written.
+    pub(crate) closed: Mutex<Vec<Closed>>,
+    /// One flush at a time; `None` once storage is closed.
+    pub(crate) flusher: tokio::sync::Mutex<Option<Flusher>>,
+    /// Rows were appended.
+    pub(crate) appended: Notify,
+    /// There are enough hot rows for a flush.
+    pub(crate) filled: Notify,
+    /// What a test does at a stage of a flush.
+    #[cfg(test)]
+    pub(crate) at_stage: Mutex<Option<Box<dyn FnMut(Stage) + Send>>>,
+}
+
+/// A moment within a flush.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The table's files are on disk, not yet in its log.
+    Written(crate::Table),
+    /// They are in its log, not yet in snapshots.
+    Committed(crate::Table),
+}
+
+impl Shared {
+    pub(crate) fn new(
+        (clock, flush_age, flush_bytes, epoch): (Clock, Duration, usize, u64),
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        flusher: Flusher,
+    ) -> Self {
+        Self {
+            clock,
+            flush_age,
+            flush_bytes,
+            epoch,
+            health,
+            metrics,
+            state: Mutex::default(),
+            pending_bytes: Arc::default(),
+            hot_bytes: AtomicUsize::new(0),
+            series: Mutex::default(),
+            closed: Mutex::default(),
+            flusher: tokio::sync::Mutex::new(Some(flusher)),
+            appended: Notify::new(),
+            filled: Notify::new(),
+            #[cfg(test)]
+            at_stage: Mutex::default(),
+        }
+    }
+
+    /// The label sets of a tenant. Beyond the limit of tenants, one that stays empty.
+    pub(crate) fn series(&self, tenant: &TenantId) -> Arc<SeriesIndex> {
+        let mut series = lock(&self.series);
+        if !series.contains_key(tenant) && series.len() >= limits::TENANTS {
+            return Arc::default();
+        }
+        Arc::clone(series.entry(tenant.clone()).or_default())
+    }
+
+    /// Makes synced writes visible, in order.
+    pub(crate) fn publish(&self, writes: Vec<(u64, Rows)>) {
+        // Series first: whoever sees a sample finds its labels.
+        for (_, rows) in &writes {
+            if !rows.series.is_empty() {
+                let collisions = self.series(&rows.tenant).add(rows.series.iter().cloned());
+                self.metrics.series_collisions.add(collisions);
+            }
+        }
+        let now = Instant::now();
+        {
+            let mut state = lock(&self.state);
+            for (seq, rows) in writes {
+                state.append(seq, rows, now);
+            }
+            self.note_hot_bytes(&state);
+            if state.hot_bytes() >= self.flush_bytes {
+                self.filled.notify_one();
+            }
+        }
+        self.appended.notify_one();
+    }
+
+    /// Keeps the figure that writers are admitted by.
+    pub(crate) fn note_hot_bytes(&self, state: &State) {
+        self.hot_bytes.store(state.hot_bytes(), Ordering::Relaxed);
+    }
+
+    /// Bytes in memory or on their way there.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.pending_bytes.load(Ordering::Relaxed) + self.hot_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Flushes in a task of its own: a caller that loses interest must not leave a commit half known.
+    pub(crate) async fn flush(shared: &Arc<Self>) -> Result<(), FlushError> {
+        let task = Arc::clone(shared);
+        let flush = tokio::spawn(async move {
+            let mut flusher = task.flusher.lock().await;
+            let Some(open) = flusher.as_mut() else {
+                return Err(FlushError::Stopped("it is closed".to_owned()));
+            };
+            let result = open.flush(&task).await;
+            if task.health.is_closed() {
+                *flusher = None; // the last owner has gone meanwhile: release the directory
+            }
+            result
+        });
+        flush.await.unwrap_or_else(|e| Err(FlushError::Stopped(format!("a flush ended early: {e}"))))
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let series = lock(&self.series).values().map(|index| index.len() as u64).sum();
+        let state = lock(&self.state);
+        Status {
+            wal_bytes: self.metrics.wal_bytes.get(),
+            hot_rows: state.hot_rows() as u64,
+            hot_bytes: state.hot_bytes() as u64,
+            files: state.file_counts(),
+            series,
+            stopped: self.health.stopped(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reach(&self, stage: Stage) {
+        if let Some(hook) = lock(&self.at_stage).as_mut() {
+            hook(stage);
+        }
+    }
+}
