@@ -62,6 +62,7 @@ impl From<WriteError> for Refusal {
                 Some((*retry_after).max(limits::INGEST_RETRY_AFTER))
             }
             WriteError::Stopped(_) => None,
+            WriteError::Refused(_) => return Self::Internal(error.to_string()),
         };
         Self::Unavailable { reason: error.to_string(), retry_after }
     }
