@@ -5,3 +5,16 @@
 //! nothing here reads what was stored.
 
 pub mod decode;
+
+mod body;
+mod collector;
+mod counters;
+mod grpc;
+mod http;
+mod ingest;
+mod json;
+mod mesh;
+mod status;
+
+pub use collector::{Collector, ServeError};
+pub use mesh::RegisteredService;

@@ -13,6 +13,8 @@ pub const DECODED_BYTES: usize = 4 * OTLP_REQUEST_BYTES;
 pub const INGEST_READ: Duration = Duration::from_secs(30);
 /// What a refused sender is told to wait, at least.
 pub const INGEST_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long requests that are under way may take when the collector stops.
+pub const INGEST_DRAIN: Duration = Duration::from_secs(5);
 /// Labels of one series.
 pub const SERIES_LABELS: usize = 128;
 /// Buckets of one explicit-bucket histogram point, or quantiles of a summary point: each is a series.
@@ -57,6 +59,19 @@ pub const REGISTRATION_RENEW: Duration = Duration::from_secs(5);
 pub const REGISTRATION_EXPIRY: Duration = Duration::from_secs(20);
 /// How long a restarted collector announces no removals.
 pub const REGISTRATION_GRACE: Duration = Duration::from_secs(30);
+/// How long a restarted collector waits for a service's endpoints to register again before it announces
+/// the first set: a set that is still incomplete would remove the missing ones.
+pub const REGISTRATION_SETTLE: Duration = Duration::from_secs(2);
+/// Bytes of a name, address or label in a registration.
+pub const REGISTRATION_TEXT_BYTES: usize = 256;
+/// Labels of a registration.
+pub const REGISTRATION_LABELS: usize = 64;
+/// Upstreams of a proxy.
+pub const REGISTRATION_UPSTREAMS: usize = 1_024;
+/// How long a new mesh stream may take to register, and a message to find room in its queue.
+pub const MESH_PATIENCE: Duration = Duration::from_secs(5);
+/// Answers to hints that wait to be stored; further ones are dropped and counted.
+pub const MESH_ACK_QUEUE: usize = 1_024;
 /// Messages waiting for one proxy's stream; a proxy that is slower is disconnected and joins again.
 pub const MESH_STREAM_QUEUE: usize = 256;
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayBuilder, ArrayRef, Int16Builder, ListArray, MapArray, NullBufferBuilder, StringBuilder,
-    StructArray,
-    TimestampMicrosecondBuilder,
+    StructArray, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Fields};

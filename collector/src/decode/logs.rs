@@ -123,10 +123,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-fn read_record<'a>(
-    mut message: Reader<'a>,
-    attributes: &mut Attributes<'a>,
-) -> Result<LogRecord<'a>, Fault> {
+fn read_record<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<LogRecord<'a>, Fault> {
     let mut record = LogRecord::default();
     while let Some(field) = message.next()? {
         match field.number {

@@ -45,8 +45,13 @@ impl<'a> Resource<'a> {
         repeated: &mut u64,
     ) -> Result<Result<Self, Reason>, Malformed> {
         let mut attributes = Attributes::default();
-        let mut resource =
-            Self { service: UNKNOWN_SERVICE, attributes: vec![], dropped_attributes: 0, schema_url: "", cost: 0 };
+        let mut resource = Self {
+            service: UNKNOWN_SERVICE,
+            attributes: vec![],
+            dropped_attributes: 0,
+            schema_url: "",
+            cost: 0,
+        };
         let read = (|| -> Result<(), Fault> {
             while let Some(field) = message.next()? {
                 match field.number {
@@ -134,11 +139,7 @@ impl<'a> Scope<'a> {
         Ok(Ok(scope))
     }
 
-    fn read_scope(
-        &mut self,
-        mut message: Reader<'a>,
-        attributes: &mut Attributes<'a>,
-    ) -> Result<(), Fault> {
+    fn read_scope(&mut self, mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<(), Fault> {
         while let Some(field) = message.next()? {
             match field.number {
                 1 => self.name = field.text()?,

@@ -119,8 +119,7 @@ impl<'a> Reader<'a> {
             }
             let field = self.field()?;
             if matches!(field.value, Value::Group) {
-                let slot =
-                    open.get_mut(depth).ok_or(Malformed { at, reason: "groups nested too deeply" })?;
+                let slot = open.get_mut(depth).ok_or(Malformed { at, reason: "groups nested too deeply" })?;
                 *slot = field.number;
                 depth += 1;
             }

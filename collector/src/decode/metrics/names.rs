@@ -147,12 +147,7 @@ mod tests {
             ("weir_edge_duration_seconds", "s", Exponential, "weir_edge_duration_seconds"),
             ("istio_requests_total", "1", MonotonicSum, "istio_requests_total"),
             ("istio_requests_total", "{request}", MonotonicSum, "istio_requests_total"),
-            (
-                "istio_request_duration_milliseconds",
-                "ms",
-                Histogram,
-                "istio_request_duration_milliseconds",
-            ),
+            ("istio_request_duration_milliseconds", "ms", Histogram, "istio_request_duration_milliseconds"),
             ("istio_request_bytes", "By", Histogram, "istio_request_bytes"),
             ("system.network.io", "By", MonotonicSum, "system_network_io_bytes_total"),
             ("system.filesystem.usage", "By", Sum, "system_filesystem_usage_bytes"),

@@ -41,10 +41,7 @@ pub(super) struct Number {
 }
 
 impl Number {
-    pub(super) fn read<'a>(
-        mut message: Reader<'a>,
-        attributes: &mut Attributes<'a>,
-    ) -> Result<Self, Fault> {
+    pub(super) fn read<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<Self, Fault> {
         let mut point = Self::default();
         while let Some(field) = message.next()? {
             match field.number {
@@ -75,10 +72,7 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    pub(super) fn read<'a>(
-        mut message: Reader<'a>,
-        attributes: &mut Attributes<'a>,
-    ) -> Result<Self, Fault> {
+    pub(super) fn read<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<Self, Fault> {
         let mut point = Self::default();
         let mut bounds = vec![];
         while let Some(field) = message.next()? {
@@ -122,10 +116,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn read<'a>(
-        mut message: Reader<'a>,
-        attributes: &mut Attributes<'a>,
-    ) -> Result<Self, Fault> {
+    pub(super) fn read<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<Self, Fault> {
         let mut point = Self::default();
         while let Some(field) = message.next()? {
             match field.number {
@@ -179,10 +170,7 @@ pub(super) struct Side {
 }
 
 impl Exponential {
-    pub(super) fn read<'a>(
-        mut message: Reader<'a>,
-        attributes: &mut Attributes<'a>,
-    ) -> Result<Self, Fault> {
+    pub(super) fn read<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<Self, Fault> {
         let mut point = Self::default();
         while let Some(field) = message.next()? {
             match field.number {

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Float64Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder,
-};
+use arrow::array::{ArrayRef, Float64Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use weir_model::SeriesId;
@@ -72,8 +70,7 @@ impl KeyColumns {
     }
 
     fn finish(mut self) -> Vec<ArrayRef> {
-        let mut out: Vec<ArrayRef> =
-            vec![Arc::new(self.metric.finish()), Arc::new(self.series_id.finish())];
+        let mut out: Vec<ArrayRef> = vec![Arc::new(self.metric.finish()), Arc::new(self.series_id.finish())];
         self.time.finish(&mut out);
         out.push(self.start_time.finish());
         out
@@ -177,8 +174,7 @@ fn finish_series(rows: impl Iterator<Item = SeriesRow>) -> Result<RecordBatch, A
     let (mut metric, mut series_id, mut time) =
         (StringBuilder::new(), Int64Builder::new(), Moment::default());
     let mut labels = MapColumn::<StringBuilder>::default();
-    let (mut kind, mut unit, mut help) =
-        (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+    let (mut kind, mut unit, mut help) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
     for row in rows {
         metric.append_value(row.labels.metric());
         series_id.append_value(row.id.to_column());

@@ -1,0 +1,80 @@
+//! The path of one export request, whichever way it came: inflate, decode, write, and only then answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_model::{Clock, TenantId};
+use weir_storage::{SeriesIndex, WriteBatch, Writer};
+
+use crate::body::{Admission, Admitted, Encoding, inflate};
+use crate::counters::Counters;
+use crate::decode::{self, Decoded, DeltaState, Rejected, Series, Signal};
+use crate::json;
+use crate::status::Refusal;
+
+/// What requests need on their way.
+#[derive(Debug)]
+pub(crate) struct Ingest {
+    pub(crate) tenant: TenantId,
+    pub(crate) writer: Writer,
+    pub(crate) series: Arc<SeriesIndex>,
+    pub(crate) clock: Clock,
+    pub(crate) deltas: DeltaState,
+    pub(crate) admission: Admission,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// A request whose bytes are in memory.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) signal: Signal,
+    pub(crate) body: Bytes,
+    pub(crate) encoding: Option<Encoding>,
+    /// OTLP/JSON; protobuf otherwise.
+    pub(crate) json: bool,
+    pub(crate) admitted: Admitted,
+}
+
+/// Plain requests up to this size are decoded where they are; larger and compressed ones, which may grow,
+/// on a thread that may block: at 100 MB/s this is a third of a millisecond.
+const DECODED_IN_PLACE_BYTES: usize = 32 << 10;
+
+impl Ingest {
+    /// Stores what the request holds and says what was left out.
+    pub(crate) async fn take(self: &Arc<Self>, request: Request) -> Result<Rejected, Refusal> {
+        let signal = request.signal;
+        let in_place =
+            request.encoding.is_none() && !request.json && request.body.len() <= DECODED_IN_PLACE_BYTES;
+        // The bytes stay admitted until their rows are written.
+        let (mut decoded, _admitted) = if in_place {
+            self.decode(request)?
+        } else {
+            let ingest = Arc::clone(self);
+            tokio::task::spawn_blocking(move || ingest.decode(request))
+                .await
+                .map_err(|error| Refusal::Internal(format!("decoding failed: {error}")))??
+        };
+        let parts = std::mem::take(&mut decoded.parts);
+        if !parts.is_empty() {
+            self.writer.write(WriteBatch { tenant: self.tenant.clone(), parts }).await?;
+        }
+        self.counters.stored(signal, &decoded);
+        Ok(decoded.rejected)
+    }
+
+    fn decode(&self, request: Request) -> Result<(Decoded, Admitted), Refusal> {
+        let Request { signal, mut body, encoding, json, mut admitted } = request;
+        if let Some(encoding) = encoding {
+            body = inflate(encoding, &body, &mut admitted)?;
+        }
+        self.counters.read(signal, body.len());
+        if json {
+            body = json::to_protobuf(signal, &body)
+                .map_err(|error| Refusal::Malformed(format!("malformed JSON: {error}")))?
+                .into();
+        }
+        let known = |id, labels: &_, date| self.series.known(id, labels, date);
+        let series = Series { known: &known, deltas: &self.deltas };
+        Ok((decode::decode(signal, &body, self.clock.now(), &series)?, admitted))
+    }
+}

@@ -1,0 +1,9 @@
+//! The mesh's control plane: who is there ([`registry`]), and what each proxy is told ([`service`]).
+
+mod acks;
+mod registry;
+mod service;
+
+pub(crate) use acks::AckWriter;
+pub use registry::RegisteredService;
+pub(crate) use service::MeshService;
