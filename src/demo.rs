@@ -73,8 +73,9 @@ pub(crate) struct DemoArgs {
     /// Requests per second of the visitors.
     #[arg(long, value_name = "N", default_value_t = 50.0, value_parser = rate)]
     pub(crate) rate: f64,
-    /// Whether the proxies also eject endpoints by what they see themselves.
-    #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
+    /// Whether the proxies also eject endpoints by what they see themselves; off, so that it is the
+    /// hints whose work is seen.
+    #[arg(long, value_name = "on|off", default_value = "off", value_parser = ["on", "off"])]
     pub(crate) local_breaker: String,
     /// Retries of a failed request by a proxy.
     #[arg(long, value_name = "N", default_value_t = 1)]
