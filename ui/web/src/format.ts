@@ -26,7 +26,7 @@ export function millis(ms: number | null | undefined): string {
   if (ms < 0.001) return "<1 µs";
   if (ms < 0.1) return `${Math.round(ms * 1000)} µs`;
   if (ms >= 60_000) return `${trim((ms / 60_000).toFixed(1))} min`;
-  if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;
+  if (ms >= 1000) return `${trim((ms / 1000).toFixed(2))} s`;
   return `${ms.toFixed(ms < 1 ? 2 : ms < 100 ? 1 : 0)} ms`;
 }
 
@@ -38,6 +38,11 @@ export function nanos(ns: number | null | undefined): string {
 /** A count with thousands apart. */
 export function count(value: number | null | undefined): string {
   return isNumber(value) ? value.toLocaleString("en-GB", { maximumFractionDigits: 0 }) : NONE;
+}
+
+/** `1 finding`, `2 findings`. */
+export function plural(amount: number, noun: string): string {
+  return `${count(amount)} ${noun}${amount === 1 ? "" : "s"}`;
 }
 
 /** A number of unknown unit, to three figures. */

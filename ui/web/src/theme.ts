@@ -12,6 +12,18 @@ export const theme = createTheme({
     'ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", "DejaVu Sans Mono", monospace',
   fontSizes: { xs: "0.75rem", sm: "0.8125rem", md: "0.875rem", lg: "1rem", xl: "1.125rem" },
   colors: {
+    dark: [
+      "#e1eaed",
+      "#c3d0d6",
+      "#97a9b2",
+      "#6d818b",
+      "#3d515a",
+      "#2c3d45",
+      "#1f2c33",
+      "#151e23",
+      "#111a1e",
+      "#0e1518",
+    ],
     river: [
       "#e8f5f7",
       "#d3e8ec",

@@ -101,7 +101,12 @@ function options(
     scales: { y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.15 : 1] } },
     axes: [
       { ...axis, size: 22, space: 60, values: (_plot, ticks) => ticks.map(timeTick) },
-      { ...axis, size: 52, space: 26, values: (_plot, ticks) => ticks.map((tick) => format(tick)) },
+      {
+        ...axis,
+        size: 52,
+        space: 26,
+        values: (_plot, ticks) => ticks.map((tick) => format(tick).replace(/\.0+(?!\d)/, "")),
+      },
     ],
     series: [
       {},

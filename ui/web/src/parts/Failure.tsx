@@ -4,6 +4,7 @@ import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { ApiError } from "../api/client.ts";
 import styles from "./Failure.module.css";
+import { Prose } from "./Prose.tsx";
 
 /** An error with the server's advice. */
 export function Failure({ error, what }: { error: unknown; what: string }) {
@@ -11,8 +12,12 @@ export function Failure({ error, what }: { error: unknown; what: string }) {
   const message = error instanceof Error ? error.message : String(error);
   return (
     <div role="alert" className={styles.failure}>
-      <strong>{what}:</strong> {message}
-      {hint && <div className={styles.hint}>{hint}</div>}
+      <strong>{what}:</strong> <Prose text={message} />
+      {hint && (
+        <div className={styles.hint}>
+          <Prose text={hint} />
+        </div>
+      )}
     </div>
   );
 }

@@ -3,6 +3,7 @@ import { Link } from "@tanstack/react-router";
 import type { Finding } from "../api/types.ts";
 import { ago, between, clock, count, figure, millis, percent } from "../format.ts";
 import styles from "./Card.module.css";
+import { Prose } from "./Prose.tsx";
 import { SqlButton } from "./SqlButton.tsx";
 import { Tag } from "./Tag.tsx";
 
@@ -37,7 +38,9 @@ export function FindingCard({ finding }: { finding: Finding }) {
           sql={finding.query}
         />
       </div>
-      <p className={styles.message}>{finding.message}</p>
+      <p className={styles.message}>
+        <Prose text={finding.message} />
+      </p>
       <dl className={styles.facts}>
         <Fact name="seen" value={measured(finding.metric, finding.observed)} />
         <Fact name="usual" value={measured(finding.metric, finding.baseline)} />

@@ -2,7 +2,7 @@
 import { Link } from "@tanstack/react-router";
 import { type TraceFilter, useTraces } from "../api/queries.ts";
 import type { TraceSummary } from "../api/types.ts";
-import { clock, nanos } from "../format.ts";
+import { clock, nanos, plural } from "../format.ts";
 import { Failure } from "./Failure.tsx";
 import { Section } from "./Section.tsx";
 import { Tag } from "./Tag.tsx";
@@ -54,7 +54,7 @@ export function TraceTable({ traces, label }: { traces: TraceSummary[]; label: s
               </Link>{" "}
               {trace.errors > 0 && (
                 <Tag tone="critical" icon="critical">
-                  {trace.errors === 1 ? "1 error" : `${trace.errors} errors`}
+                  {plural(trace.errors, "error")}
                 </Tag>
               )}
             </td>

@@ -35,7 +35,7 @@ function ofEdge(edge: EdgeKey, reporter: Reporter): string {
 
 function intoService(service: string, reporter: Reporter): string {
   const once = reporter === "span" ? "reporter = 'span'" : EACH_CALL_ONCE;
-  return `server = ${literal(service)} AND ${once}`;
+  return `server = ${literal(service)}\n  AND ${once}`;
 }
 
 /** Who counted the calls: the proxies, or spans where no proxy is. */
@@ -71,7 +71,8 @@ export function overTime(subject: Subject, reporter: Reporter, window: string): 
   sketch_quantile(sketch_merge(sketch), 0.99) * 1000 AS p99_ms
 FROM edges
 WHERE ${of(subject, reporter)}
-  AND time >= now() - ${interval(window)} AND time < now() - ${PARTIAL_BUCKET}
+  AND time >= now() - ${interval(window)}
+  AND time < now() - ${PARTIAL_BUCKET}
 GROUP BY time
 ORDER BY time`;
 }

@@ -4,6 +4,7 @@ import type { Graph, GraphEdge, GraphNode } from "../../api/types.ts";
 import { millis, percent, rate } from "../../format.ts";
 import { HealthMark } from "../../parts/HealthMark.tsx";
 import { Section } from "../../parts/Section.tsx";
+import { SqlButton } from "../../parts/SqlButton.tsx";
 import { Tag } from "../../parts/Tag.tsx";
 import { TraceList } from "../../parts/TraceList.tsx";
 import { totals } from "../../sql/statements.ts";
@@ -76,6 +77,7 @@ function Calls({ title, edges, name, onEdge }: CallsProps) {
             <span className={styles.num}>{rate(edge.calls_per_s)}</span>
             <span className={styles.num}>{percent(edge.error_rate)} errors</span>
             <span className={styles.num}>p99 {millis(edge.p99_ms)}</span>
+            <SqlButton about={`${edge.client} to ${edge.server}`} sql={edge.sql} />
           </li>
         ))}
       </ul>

@@ -1,7 +1,7 @@
 // The side panel's frame: a title, a way to close it, and what every subject has in common.
 import { type ReactNode, useEffect, useRef } from "react";
 import type { Finding, Hint, Signals } from "../../api/types.ts";
-import { count, millis, percent, rate } from "../../format.ts";
+import { millis, percent, plural, rate } from "../../format.ts";
 import { FindingCard } from "../../parts/FindingCard.tsx";
 import { HintCard } from "../../parts/HintCard.tsx";
 import { Icon } from "../../parts/Icon.tsx";
@@ -64,7 +64,10 @@ export function Numbers({ signals, sql, window }: { signals: Signals; sql: strin
 export function Verdicts({ findings, hints }: { findings: Finding[]; hints: Hint[] }) {
   if (findings.length + hints.length === 0) return null;
   return (
-    <Section title="Now" note={`${count(findings.length)} findings, ${count(hints.length)} hints active`}>
+    <Section
+      title="Now"
+      note={`${plural(findings.length, "finding")}, ${plural(hints.length, "hint")} active`}
+    >
       <div className={styles.cards}>
         {findings.map((finding) => (
           <FindingCard key={finding.id} finding={finding} />

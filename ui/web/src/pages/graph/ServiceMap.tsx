@@ -1,6 +1,6 @@
 // The service graph as a map that can be moved, zoomed, and walked with Tab.
 import { Background, BackgroundVariant, Controls, MarkerType, ReactFlow, useReactFlow } from "@xyflow/react";
-import { useEffect, useMemo } from "react";
+import { useEffect, useMemo, useRef } from "react";
 import type { Graph, Health, Hint } from "../../api/types.ts";
 import type { EdgeLabel } from "../../router.tsx";
 import { CallEdge, type CallEdgeType } from "./CallEdge.tsx";
@@ -35,6 +35,7 @@ export function ServiceMap({ graph, hints, label, find, node, edge, onNode, onEd
   const shape = [...graph.nodes.map((n) => n.id), ...graph.edges.map((e) => e.id)].sort().join("\n");
   // biome-ignore lint/correctness/useExhaustiveDependencies: places depend on the names alone
   const placement = useMemo(() => place(graph.nodes, graph.edges), [shape]);
+  const moved = useRef(false);
   const shown = useMemo(() => matching(graph, find), [graph, find]);
 
   const nodes = graph.nodes.map(
@@ -85,23 +86,47 @@ export function ServiceMap({ graph, hints, label, find, node, edge, onNode, onEd
       edgesFocusable={false}
       elementsSelectable={false}
       disableKeyboardA11y
-      panOnScroll={false}
+      onMoveStart={(event) => {
+        if (event) moved.current = true;
+      }}
       proOptions={{ hideAttribution: true }}
     >
       <Background variant={BackgroundVariant.Dots} gap={20} size={1} color="var(--line)" />
       <Controls showInteractive={false} fitViewOptions={FIT} position="bottom-left" />
-      <Refit shape={shape} />
+      <Refit shape={shape} panel={node !== undefined || edge !== undefined} moved={moved} />
     </ReactFlow>
   );
 }
 
-/** Shows everything again when a service or an edge comes or goes. */
-function Refit({ shape }: { shape: string }) {
+interface RefitProps {
+  shape: string;
+  panel: boolean;
+  moved: React.RefObject<boolean>;
+}
+
+/**
+ * Shows everything again when a service or an edge comes or goes, and when a panel takes or gives back
+ * room; the latter only until the map was moved by hand.
+ */
+function Refit({ shape, panel, moved }: RefitProps) {
   const flow = useReactFlow();
   // biome-ignore lint/correctness/useExhaustiveDependencies: the shape is what it waits for
   useEffect(() => {
-    const frame = requestAnimationFrame(() => flow.fitView(FIT));
-    return () => cancelAnimationFrame(frame);
-  }, [shape, flow]);
+    moved.current = false;
+    return afterLayout(() => flow.fitView(FIT));
+  }, [shape]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the panel is what it waits for
+  useEffect(() => {
+    if (moved.current) return;
+    return afterLayout(() => flow.fitView(FIT));
+  }, [panel]);
   return null;
+}
+
+/** Two frames later the map knows its new size. */
+function afterLayout(action: () => void): () => void {
+  let frame = requestAnimationFrame(() => {
+    frame = requestAnimationFrame(action);
+  });
+  return () => cancelAnimationFrame(frame);
 }

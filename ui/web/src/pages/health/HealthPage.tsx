@@ -2,6 +2,7 @@
 import { SegmentedControl } from "@mantine/core";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useFindings, useHints } from "../../api/queries.ts";
+import { plural } from "../../format.ts";
 import { Failure } from "../../parts/Failure.tsx";
 import { FindingCard } from "../../parts/FindingCard.tsx";
 import { HealthMark } from "../../parts/HealthMark.tsx";
@@ -33,9 +34,7 @@ export function HealthPage() {
       <div className="page-head">
         <h1>Health</h1>
         <HealthMark health={open > 0 ? "critical" : "ok"} />
-        <span className="dim">
-          {open > 0 ? `${open} active ${open === 1 ? "finding" : "findings"}` : "nothing is wrong now"}
-        </span>
+        <span className="dim">{open > 0 ? plural(open, "active finding") : "nothing is wrong now"}</span>
         <span className="grow" />
         <SegmentedControl
           size="xs"

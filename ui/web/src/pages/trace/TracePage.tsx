@@ -2,7 +2,7 @@
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { useTrace } from "../../api/queries.ts";
-import { clock, nanos } from "../../format.ts";
+import { clock, nanos, plural } from "../../format.ts";
 import { Empty, Failure } from "../../parts/Failure.tsx";
 import { SqlButton } from "../../parts/SqlButton.tsx";
 import { Tag } from "../../parts/Tag.tsx";
@@ -35,7 +35,7 @@ export function TracePage() {
           <h1>{root ? `${root.service}: ${root.name}` : "Trace"}</h1>
           {errors > 0 && (
             <Tag tone="critical" icon="critical">
-              {errors === 1 ? "1 error" : `${errors} errors`}
+              {plural(errors, "error")}
             </Tag>
           )}
           <span className="grow" />
@@ -44,8 +44,8 @@ export function TracePage() {
             {shown && shown.lines.length > 0 && (
               <>
                 <span>{nanos(shown.duration_ns)}</span>
-                <span>{shown.lines.length} spans</span>
-                <span>{services} services</span>
+                <span>{plural(shown.lines.length, "span")}</span>
+                <span>{plural(services, "service")}</span>
                 <span>{clock(shown.start_time)}</span>
               </>
             )}
