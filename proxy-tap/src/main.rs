@@ -51,17 +51,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(running: Running) -> ExitCode {
-    let mut ready = "ready".to_owned();
-    if let Some(address) = running.inbound {
-        ready.push_str(&format!(" inbound={address}"));
-    }
-    for (name, address) in &running.outbound {
-        ready.push_str(&format!(" outbound={name}={address}"));
-    }
-    if let Some(address) = running.admin {
-        ready.push_str(&format!(" admin={address}"));
-    }
-    eprintln!("{ready}");
+    eprintln!("{}", running.ready_line());
     let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
     match terminate {
         Ok(mut terminate) => tokio::select! {

@@ -130,6 +130,21 @@ pub async fn start(mut config: Config, clock: Clock, seed: u64) -> Result<Runnin
 }
 
 impl Running {
+    /// The line that says it serves, with all addresses.
+    pub fn ready_line(&self) -> String {
+        let mut line = "ready".to_owned();
+        if let Some(address) = self.inbound {
+            line.push_str(&format!(" inbound={address}"));
+        }
+        for (name, address) in &self.outbound {
+            line.push_str(&format!(" outbound={name}={address}"));
+        }
+        if let Some(address) = self.admin {
+            line.push_str(&format!(" admin={address}"));
+        }
+        line
+    }
+
     /// The name of this proxy's endpoint in the mesh.
     pub fn instance(&self) -> &str {
         &self.proxy.identity.instance
