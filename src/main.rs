@@ -1,6 +1,18 @@
-//! The program `weir`.
+//! The program `weir`: one binary whose verbs serve, proxy, ask and demonstrate.
+//!
+//! This crate composes the others and is the only one, beside `weir-proxy`'s main, that reads the
+//! environment, signals and the wall clock.
 
+mod cli;
+mod config;
 mod demo;
 mod load;
+mod process;
+mod serve;
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -54,8 +54,6 @@ pub(crate) enum MeshError {
 /// The running shop.
 #[derive(Debug)]
 pub(crate) struct MeshHandle {
-    /// Where visitors enter: the listener for the storefront of their proxy.
-    pub(crate) edge: SocketAddr,
     closed: JoinHandle<()>,
 }
 
@@ -106,7 +104,7 @@ pub(crate) async fn run_mesh(
         visitor.drive(rate, rng, visits, shutdown).await;
         parts.close().await;
     });
-    Ok(MeshHandle { edge, closed })
+    Ok(MeshHandle { closed })
 }
 
 /// A socket for each instance of each service.

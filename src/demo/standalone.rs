@@ -112,7 +112,7 @@ pub(crate) async fn app(
         work: Work::new(args.latency_ms, 0.0, args.seed),
         faults,
     };
-    writeln!(out, "listening {}", listener.local_addr()?)?;
+    writeln!(out, "ready app={}", listener.local_addr()?)?;
     out.flush()?;
     listen::serve(Arc::new(app), listener, stop).await;
     Ok(())

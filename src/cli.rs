@@ -1,0 +1,79 @@
+//! The command line: a file a verb. Parsing, printing and exit codes are here; work is not.
+//!
+//! Exit codes: 0 done, 1 it could not be done, 2 it was asked wrongly.
+#![allow(clippy::print_stdout, reason = "printing is what the command line is for")]
+
+mod client;
+mod demo;
+mod graph;
+mod load;
+mod promql;
+mod proxy;
+mod query;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A service mesh whose first job is to see.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the collector, the store and everything that reads from it
+    Serve(serve::ServeArgs),
+    /// Run a small mesh with faults to switch on, and watch it heal
+    Demo(crate::demo::DemoArgs),
+    /// Run the proxy beside a service
+    Proxy(weir_proxy_tap::ProxyArgs),
+    /// Ask in SQL or PromQL
+    Query(query::QueryArgs),
+    /// Show the service graph
+    Graph(graph::GraphArgs),
+    /// Generate OTLP load and measure the answers
+    Load(crate::load::LoadArgs),
+    /// PromQL tools
+    #[command(subcommand)]
+    Promql(promql::PromqlVerb),
+}
+
+/// What a verb ends with when it was asked wrongly; everything else that fails exits with 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Runs the verb that the arguments name.
+pub(crate) fn run() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Serve(args) => serve::run(args),
+        Verb::Demo(args) => demo::run(args),
+        Verb::Proxy(args) => proxy::run(args),
+        Verb::Query(args) => query::run(args),
+        Verb::Graph(args) => graph::run(args),
+        Verb::Load(args) => load::run(args),
+        Verb::Promql(args) => promql::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// Runs `work` on the runtime that servers use: all cores.
+fn on_server_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// Runs `work` on the runtime that short commands use: this thread.
+fn on_client_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

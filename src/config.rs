@@ -1,0 +1,271 @@
+//! Configuration: as written (file, environment, flags), then as meant ([`Config`]), with every mistake
+//! listed at once.
+//!
+//! A flag wins over its `WEIR_*` variable, the variable over the file, the file over the default.
+
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use weir_model::hint::Mode;
+use weir_model::{TenantId, limits};
+
+/// The configuration of `weir serve` as meant: validated, with defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Config {
+    /// Where tables and the write-ahead log live.
+    pub(crate) data_dir: PathBuf,
+    /// Whose telemetry arrives here.
+    pub(crate) tenant: TenantId,
+    /// OTLP/gRPC and the mesh protocol.
+    pub(crate) otlp_grpc: SocketAddr,
+    /// OTLP/HTTP.
+    pub(crate) otlp_http: SocketAddr,
+    /// Everything people and tools read.
+    pub(crate) http: SocketAddr,
+    /// Whether addresses beyond loopback are allowed without TLS and credentials.
+    pub(crate) insecure_listen: bool,
+    /// Age at which hot rows are written to Parquet.
+    pub(crate) flush_age: Duration,
+    /// Size in bytes at which they are.
+    pub(crate) flush_bytes: usize,
+    /// What new hints ask of the proxies.
+    pub(crate) hints: Mode,
+}
+
+/// The keys that flags and variables can set, as typed.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Overrides {
+    /// Where tables and the write-ahead log live [default: ./weir-data]
+    #[arg(long, env = "WEIR_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<String>,
+    /// Whose telemetry arrives here [default: default]
+    #[arg(long, env = "WEIR_TENANT", value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    /// Address for OTLP/gRPC and the mesh protocol; port 0 picks one [default: 127.0.0.1:4317]
+    #[arg(long, env = "WEIR_OTLP_GRPC", value_name = "ADDR")]
+    pub(crate) otlp_grpc: Option<String>,
+    /// Address for OTLP/HTTP [default: 127.0.0.1:4318]
+    #[arg(long, env = "WEIR_OTLP_HTTP", value_name = "ADDR")]
+    pub(crate) otlp_http: Option<String>,
+    /// Address for the UI and every read API [default: 127.0.0.1:4319]
+    #[arg(long, env = "WEIR_HTTP", value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Allow addresses beyond loopback without TLS and credentials
+    #[arg(long, env = "WEIR_INSECURE_LISTEN")]
+    pub(crate) insecure_listen: bool,
+    /// Age at which hot rows are written to Parquet [default: 30s]
+    #[arg(long, env = "WEIR_STORAGE_FLUSH_AGE", value_name = "DURATION")]
+    pub(crate) flush_age: Option<String>,
+    /// Size at which hot rows are written to Parquet [default: 128MiB]
+    #[arg(long, env = "WEIR_STORAGE_FLUSH_BYTES", value_name = "SIZE")]
+    pub(crate) flush_bytes: Option<String>,
+    /// What new hints ask of the proxies: dry_run, advise or enforce [default: dry_run]
+    #[arg(long, env = "WEIR_ANALYSIS_HINTS", value_name = "MODE")]
+    pub(crate) hints: Option<String>,
+}
+
+/// Something wrong in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    /// The key, with a dot between table and key.
+    path: String,
+    /// What is wrong and what was expected.
+    problem: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file `{path}`: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("the configuration file `{path}` is not valid TOML: {problem}")]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        problem: String,
+    },
+    /// Keys or values are wrong.
+    #[error("the configuration has {} mistake{}:{}", .0.len(), if .0.len() == 1 { "" } else { "s" }, Listed(.0))]
+    Mistakes(Vec<Mistake>),
+}
+
+struct Listed<'a>(&'a [Mistake]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {}: {}", mistake.path, mistake.problem))
+    }
+}
+
+/// Values by path, as text, wherever they were written.
+#[derive(Debug, Default)]
+struct Written(BTreeMap<String, String>);
+
+/// Reads the file, if any, lays the overrides over it, and says what it all means.
+pub(crate) fn load(file: Option<&Path>, overrides: Overrides) -> Result<Config, ConfigError> {
+    let mut written = Written::default();
+    let mut mistakes = vec![];
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let table = text
+            .parse::<toml::Table>()
+            .map_err(|e| ConfigError::NotToml { path: path.to_owned(), problem: e.to_string() })?;
+        written.add_table("", table, &mut mistakes);
+    }
+    written.add_overrides(overrides);
+    written.into_config(mistakes)
+}
+
+impl Written {
+    fn add_table(&mut self, prefix: &str, table: toml::Table, mistakes: &mut Vec<Mistake>) {
+        for (key, value) in table {
+            let path = format!("{prefix}{key}");
+            let text = match value {
+                toml::Value::Table(inner) => {
+                    self.add_table(&format!("{path}."), inner, mistakes);
+                    continue;
+                }
+                toml::Value::String(text) => text,
+                toml::Value::Boolean(_) | toml::Value::Integer(_) => value.to_string(),
+                other => {
+                    let problem =
+                        format!("expected text, a number or a truth value, found {}", other.type_str());
+                    mistakes.push(Mistake { path, problem });
+                    continue;
+                }
+            };
+            self.0.insert(path, text);
+        }
+    }
+
+    fn add_overrides(&mut self, overrides: Overrides) {
+        let insecure = overrides.insecure_listen.then(|| "true".to_owned());
+        for (path, value) in [
+            ("data_dir", overrides.data_dir),
+            ("tenant", overrides.tenant),
+            ("otlp_grpc", overrides.otlp_grpc),
+            ("otlp_http", overrides.otlp_http),
+            ("http", overrides.http),
+            ("insecure_listen", insecure),
+            ("storage.flush_age", overrides.flush_age),
+            ("storage.flush_bytes", overrides.flush_bytes),
+            ("analysis.hints", overrides.hints),
+        ] {
+            if let Some(value) = value {
+                self.0.insert(path.to_owned(), value);
+            }
+        }
+    }
+
+    fn into_config(mut self, mistakes: Vec<Mistake>) -> Result<Config, ConfigError> {
+        let mut take = Take { written: &mut self.0, mistakes };
+        let mut config = Config {
+            data_dir: take.value("data_dir", "a folder", PathBuf::from("weir-data"), |t| {
+                (!t.is_empty()).then(|| t.into())
+            }),
+            tenant: take.value(
+                "tenant",
+                "a name of at most 64 letters, digits, `-` and `_`",
+                TenantId::default(),
+                TenantId::new,
+            ),
+            otlp_grpc: take.address("otlp_grpc", 4317),
+            otlp_http: take.address("otlp_http", 4318),
+            http: take.address("http", 4319),
+            insecure_listen: take.value("insecure_listen", "true or false", false, |t| t.parse().ok()),
+            flush_age: take.value(
+                "storage.flush_age",
+                "a duration from 100ms to 1h, as in `30s`",
+                limits::FLUSH_AGE,
+                |t| {
+                    units::duration(t)
+                        .filter(|d| (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(d))
+                },
+            ),
+            flush_bytes: take.value(
+                "storage.flush_bytes",
+                "a size from 1MiB to 1GiB, as in `128MiB`",
+                limits::FLUSH_BYTES,
+                |t| units::bytes(t).filter(|b| (1 << 20..=1 << 30).contains(b)),
+            ),
+            hints: take.value("analysis.hints", "dry_run, advise or enforce", Mode::DryRun, |t| match t {
+                "dry_run" => Some(Mode::DryRun),
+                "advise" => Some(Mode::Advise),
+                "enforce" => Some(Mode::Enforce),
+                _ => None,
+            }),
+        };
+        take.refuse_open_doors(&mut config);
+        let Take { mut mistakes, .. } = take;
+        mistakes.extend(self.0.into_keys().map(|path| Mistake {
+            problem: "no such key; examples/weir.toml lists them all".to_owned(),
+            path,
+        }));
+        if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }
+    }
+}
+
+/// Takes values out of what was written and collects what is wrong with them.
+struct Take<'a> {
+    written: &'a mut BTreeMap<String, String>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Take<'_> {
+    fn value<T>(
+        &mut self,
+        path: &str,
+        expected: &str,
+        default: T,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> T {
+        let Some(text) = self.written.remove(path) else { return default };
+        parse(&text).unwrap_or_else(|| {
+            self.mistake(path, format!("expected {expected}, found `{text}`"));
+            default
+        })
+    }
+
+    fn address(&mut self, path: &str, port: u16) -> SocketAddr {
+        let default = SocketAddr::from(([127, 0, 0, 1], port));
+        let expected = format!("an address and port, as in `{default}`");
+        self.value(path, &expected, default, |text| text.parse().ok())
+    }
+
+    fn refuse_open_doors(&mut self, config: &mut Config) {
+        let doors = [("otlp_grpc", config.otlp_grpc), ("otlp_http", config.otlp_http), ("http", config.http)];
+        for (path, address) in doors {
+            if !address.ip().is_loopback() && !config.insecure_listen {
+                self.mistake(
+                    path,
+                    format!(
+                        "`{address}` is reachable from other machines and there is no TLS and no login yet; \
+                         use a loopback address, or say --insecure-listen"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn mistake(&mut self, path: &str, problem: String) {
+        self.mistakes.push(Mistake { path: path.to_owned(), problem });
+    }
+}
+
+#[cfg(test)]
+mod tests;

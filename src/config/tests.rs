@@ -1,0 +1,58 @@
+use super::*;
+
+fn load_text(text: &str, overrides: Overrides) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weir.toml");
+    std::fs::write(&path, text).unwrap();
+    load(Some(&path), overrides).map_err(|e| e.to_string().replace(&path.display().to_string(), "FILE"))
+}
+
+#[test]
+fn nothing_written_means_the_defaults() {
+    let config = load(None, Overrides::default()).unwrap();
+    assert_eq!(config.http, SocketAddr::from(([127, 0, 0, 1], 4319)));
+    assert_eq!(config.hints, Mode::DryRun);
+    assert_eq!(load_text("", Overrides::default()), Ok(config));
+}
+
+#[test]
+fn the_annotated_example_spells_out_the_defaults() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/weir.toml");
+    let config = load(Some(&example), Overrides::default()).unwrap();
+    assert_eq!(config, load(None, Overrides::default()).unwrap());
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let flags = Overrides { http: Some("127.0.0.1:1".into()), ..Overrides::default() };
+    let config = load_text("http = '127.0.0.1:2'\notlp_http = '127.0.0.1:3'", flags).unwrap();
+    assert_eq!((config.http.port(), config.otlp_http.port()), (1, 3));
+}
+
+#[test]
+fn all_mistakes_are_listed_with_path_and_expectation() {
+    let text =
+        "http = '0.0.0.0:4319'\ntenant = 'a/b'\nspeed = 9\n[storage]\nflush_age = '30'\nflush_bytes = []";
+    let error = load_text(text, Overrides::default()).unwrap_err();
+    for part in [
+        "5 mistakes",
+        "http: `0.0.0.0:4319` is reachable from other machines",
+        "tenant: expected a name of at most 64 letters, digits, `-` and `_`, found `a/b`",
+        "speed: no such key",
+        "storage.flush_age: expected a duration from 100ms to 1h, as in `30s`, found `30`",
+        "storage.flush_bytes: expected text, a number or a truth value, found array",
+    ] {
+        assert!(error.contains(part), "`{part}` is missing in:\n{error}");
+    }
+}
+
+#[test]
+fn an_open_door_must_be_asked_for_by_name() {
+    assert!(load_text("http = '0.0.0.0:1'\ninsecure_listen = true", Overrides::default()).is_ok());
+}
+
+#[test]
+fn what_is_not_toml_says_where() {
+    let error = load_text("http = ", Overrides::default()).unwrap_err();
+    assert!(error.contains("line 1"), "{error}");
+}

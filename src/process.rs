@@ -1,0 +1,46 @@
+//! What only a program root may touch: the wall clock, signals, and the log on stderr.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use weir_model::{Clock, UnixNanos};
+
+/// The wall clock.
+pub(crate) fn wall_clock() -> Clock {
+    Clock::new(|| {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UnixNanos(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
+    })
+}
+
+/// A token that is cancelled by the first Ctrl-C or SIGTERM; a second one ends the process at once.
+pub(crate) fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        cancelled.cancel();
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(token)
+}
+
+/// Sends log lines to stderr: `WEIR_LOG` says which (as `RUST_LOG` would), `quiet` when it is not set.
+pub(crate) fn start_log(quiet: &str) {
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    if started.is_err() {
+        tracing::debug!("the log was started before");
+    }
+}

@@ -1,0 +1,164 @@
+//! The composition root: opens the store, joins collector, analysis and query over channels, and serves
+//! them until told to stop. Read top to bottom to know what runs in the process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use weir_collector::Collector;
+use weir_model::Clock;
+use weir_model::hint::HintSet;
+use weir_query::engine::{Engine, EngineOptions};
+use weir_storage::Storage;
+
+use crate::config::Config;
+
+/// A running server.
+pub(crate) struct Server {
+    /// OTLP/gRPC and the mesh protocol.
+    pub(crate) otlp_grpc: SocketAddr,
+    /// OTLP/HTTP.
+    pub(crate) otlp_http: SocketAddr,
+    /// UI and read APIs.
+    pub(crate) http: SocketAddr,
+    storage: Storage,
+    tasks: JoinSet<anyhow::Result<()>>,
+    stop: CancellationToken,
+}
+
+/// Starts everything `config` asks for; `extra` adds routes to the HTTP API.
+pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyhow::Result<Server> {
+    // Doors first: a port in use must not cost a replay of the log.
+    let otlp_grpc = listen("--otlp-grpc", config.otlp_grpc).await?;
+    let otlp_http = listen("--otlp-http", config.otlp_http).await?;
+    let http = listen("--http", config.http).await?;
+    warn_of_open_doors(config);
+
+    let storage = Storage::open(weir_storage::Options {
+        data_dir: config.data_dir.clone(),
+        clock: clock.clone(),
+        flush_age: config.flush_age,
+        flush_bytes: config.flush_bytes,
+    })
+    .await?;
+
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let (watched, stopped) = (storage.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(failure_of(watched)).await.unwrap_or(Ok(())) });
+
+    // Analysis publishes hints here, the collector hands them to the proxies: the only place they meet.
+    let (hints_out, hints_in) = watch::channel(HintSet::default());
+
+    let collector = Arc::new(Collector::new(storage.clone(), hints_in, clock.clone(), config.tenant.clone()));
+    let (serving, stopped) = (collector.clone(), stop.clone());
+    let grpc_address = otlp_grpc.local_addr()?;
+    tasks.spawn(async move { Ok(serving.serve_grpc(otlp_grpc, stopped).await?) });
+    let (serving, stopped) = (collector.clone(), stop.clone());
+    let otlp_http_address = otlp_http.local_addr()?;
+    tasks.spawn(async move { Ok(serving.serve_http(otlp_http, stopped).await?) });
+
+    drop(hints_out);
+    let engine = Arc::new(Engine::new(storage.clone(), EngineOptions::new(clock.clone()))?);
+    let state = weir_query::api::State { engine, tenant: config.tenant.clone(), clock };
+    let metrics_of = (storage.clone(), collector);
+    let metrics = move || {
+        let mut text = String::new();
+        metrics_of.0.write_prometheus(&mut text);
+        metrics_of.1.write_prometheus(&mut text);
+        text
+    };
+    let app = weir_query::api::router(state.clone())
+        .route("/metrics", axum::routing::get(async move || metrics()))
+        .merge(extra)
+        .merge(weir_ui::router());
+    let http_address = http.local_addr()?;
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        axum::serve(http, app).with_graceful_shutdown(stopped.cancelled_owned()).await?;
+        Ok(())
+    });
+
+    Ok(Server {
+        otlp_grpc: grpc_address,
+        otlp_http: otlp_http_address,
+        http: http_address,
+        storage,
+        tasks,
+        stop,
+    })
+}
+
+impl Server {
+    /// The line that says it serves, with all addresses.
+    pub(crate) fn ready_line(&self) -> String {
+        format!("ready otlp_grpc={} otlp_http={} http={}", self.otlp_grpc, self.otlp_http, self.http)
+    }
+
+    /// Serves until `shutdown` is cancelled or a part of the server ends by itself, which is an error.
+    pub(crate) async fn run_until(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => None,
+            ended = self.tasks.join_next() => ended,
+        };
+        let stopped = self.stop().await;
+        match ended {
+            Some(Ok(Ok(()))) => bail!("a part of the server stopped by itself; the log above says which"),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(panic)) => Err(panic.into()),
+            None => stopped,
+        }
+    }
+
+    /// Stops taking requests, finishes those under way, flushes, and releases the data directory.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        // A client that keeps its connection open must not keep the process.
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_DEADLINE, all_ended).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+        self.storage.close().await.context("the last rows stay in the write-ahead log")
+    }
+}
+
+/// How long requests under way may take once the server stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause between two looks at whether storage has failed.
+const FAILURE_POLL: Duration = Duration::from_millis(500);
+
+/// Ends with an error when storage can promise nothing more, because a sync failed: the process must not
+/// go on as if it could.
+async fn failure_of(storage: Storage) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(FAILURE_POLL).await;
+        if let Some(reason) = storage.status().stopped {
+            bail!("storage has stopped and nothing more is acknowledged: {reason}");
+        }
+    }
+}
+
+async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "`{address}` is in use by another process; choose another with {flag} (port 0 picks a free one)"
+        ),
+        _ => anyhow::anyhow!("cannot listen on `{address}` ({flag}): {error}"),
+    })
+}
+
+fn warn_of_open_doors(config: &Config) {
+    for address in [config.otlp_grpc, config.otlp_http, config.http] {
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                "{address} is open to other machines without TLS and without a login (--insecure-listen)"
+            );
+        }
+    }
+}
