@@ -1,0 +1,72 @@
+# Weir: everything a person types. Each target sets up what it needs on Debian or Ubuntu, given a Rust
+# toolchain, a C compiler, make and Node 20, and says what it installs.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+UI := ui/web
+BROWSER := tests/browser
+# Folder of test data that is kept outside the project; tests that need it are skipped without it.
+export WEIR_SHARED
+
+.PHONY: help demo ui build test test-rust test-ui test-browser lint bench soak setup-test release
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+demo: ui ## a small mesh on this machine: watch it, break it, see it heal
+	$(CARGO) run --quiet --bin weir -- demo $(DEMO)
+
+build: ui ## the binaries `weir` and `weir-proxy`, for development
+	WEIR_UI_STRICT=1 $(CARGO) build --workspace --bins
+
+release: ui ## the binaries, optimised
+	WEIR_UI_STRICT=1 $(CARGO) build --workspace --bins --release
+
+ui: $(UI)/dist/build-info.json ## the web app's bundle
+
+$(UI)/node_modules/.package-lock.json: $(UI)/package-lock.json
+	cd $(UI) && npm ci --no-audit --no-fund
+	@touch $@
+
+$(UI)/dist/build-info.json: $(UI)/node_modules/.package-lock.json $(shell find $(UI)/src $(UI)/index.html $(UI)/package.json $(UI)/vite.config.ts 2>/dev/null)
+	cd $(UI) && npm run build
+
+test: setup-test ui test-rust test-ui test-browser ## every test, the browser's included
+
+test-rust: ui
+	WEIR_UI_STRICT=1 $(CARGO) build --workspace --bins
+	WEIR_UI_STRICT=1 $(CARGO) test --workspace
+
+test-ui: $(UI)/node_modules/.package-lock.json
+	cd $(UI) && npm test
+
+$(BROWSER)/node_modules/.package-lock.json: $(BROWSER)/package-lock.json
+	cd $(BROWSER) && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund
+	@touch $@
+
+test-browser: setup-test $(BROWSER)/node_modules/.package-lock.json
+	WEIR_UI_STRICT=1 $(CARGO) build --workspace --bins
+	cd $(BROWSER) && npm test
+
+lint: $(UI)/node_modules/.package-lock.json ## formatting and lints, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	cd $(UI) && npm run check
+
+bench: ## the figures of BENCHMARKS.md, measured here
+	$(CARGO) build --release --bin weir
+	tests/bench.sh
+
+soak: build ## what takes long: many more crash rounds
+	WEIR_CRASH_ROUNDS=500 $(CARGO) test --test crash -- --nocapture
+
+# The browser and Python's venv are the only things that npm and cargo cannot bring.
+setup-test:
+	@missing=""; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing with apt-get:$$missing"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
+	fi
