@@ -23,6 +23,8 @@ use crate::series::day_of;
 use crate::stats::{self, Bounds};
 use crate::{DataFile, FlushError, Table, durable};
 
+/// What the folder of a partition is called, before its day.
+const PARTITION: &str = "date=";
 /// Rows of a row group.
 const ROW_GROUP_ROWS: usize = 128 << 10;
 /// Rows that are gathered in sort order at a time.
@@ -73,26 +75,64 @@ pub(crate) fn write(
     target: &Target,
 ) -> Result<Vec<DataFile>, FlushError> {
     let encode = |e: ArrowError| FlushError::Encode { table, reason: e.to_string() };
-    let mut files = Vec::new();
+    let mut files: Vec<DataFile> = Vec::new();
     for (day, order) in order(table, batches).map_err(encode)? {
-        let dir = target.root.join(format!("date={}", date_text(day)));
-        let name = file_name(target.through, target.epoch);
-        let path = dir.join(&name);
-        let staged = target.staging.join(format!("{}-{day}-{name}", table.name()));
-        let file = write_file(table, batches, &order, &staged).map_err(|e| failure(table, e));
-        let placed = file.and_then(|(bounds, size)| {
-            durable::create_dir(&dir)
-                .and_then(|()| durable::rename(&staged, &path))
-                .map_err(|source| FlushError::File { table, source })?;
-            let rows = order.len() as u64;
-            Ok(DataFile { path, size, rows, date: day, bounds: Arc::new(bounds) })
-        });
-        if placed.is_err() {
-            let _ = fs::remove_file(&staged); // it may never have been made; the next open empties the folder
+        match write_day(table, batches, day, &order, target) {
+            Ok(file) => files.push(file),
+            Err(e) => {
+                for file in files {
+                    let _ = fs::remove_file(&file.path); // as far as the disk lets us; the next open removes it
+                }
+                return Err(e);
+            }
         }
-        files.push(placed?);
     }
     Ok(files)
+}
+
+fn write_day(
+    table: Table,
+    batches: &[RecordBatch],
+    day: i32,
+    order: &[(usize, usize)],
+    target: &Target,
+) -> Result<DataFile, FlushError> {
+    let dir = target.root.join(format!("{PARTITION}{}", date_text(day)));
+    let name = file_name(target.through, target.epoch);
+    let path = dir.join(&name);
+    let staged = target.staging.join(format!("{}-{day}-{name}", table.name()));
+    let file = write_file(table, batches, order, &staged).map_err(|e| failure(table, e));
+    let placed = file.and_then(|(bounds, size)| {
+        durable::create_dir(&dir)
+            .and_then(|()| durable::rename(&staged, &path))
+            .map_err(|source| FlushError::File { table, source })?;
+        Ok(DataFile { path, size, rows: order.len() as u64, date: day, bounds: Arc::new(bounds) })
+    });
+    if placed.is_err() {
+        let _ = fs::remove_file(&staged); // it may never have been made; the next open empties the folder
+    }
+    placed
+}
+
+/// Removes files in the table's folder `root` that a flush wrote and did not commit: the log has committed
+/// `through`, and the rows behind it are still in the write-ahead log. No flush of the table may be running.
+pub(crate) fn remove_leftovers(root: &Path, through: u64) -> io::Result<()> {
+    for partition in fs::read_dir(root)? {
+        let partition = partition?.path();
+        let name = partition.file_name().unwrap_or_default().to_string_lossy();
+        if !name.starts_with(PARTITION) || !partition.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(&partition)? {
+            let path = file?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.and_then(flushed_through).is_some_and(|of_file| of_file > through) {
+                tracing::info!(file = %path.display(), "a file that was never committed is removed");
+                fs::remove_file(&path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where each row is (batch, row), by day and in sort order; rows that compare equal stay in the order they came.
@@ -151,7 +191,7 @@ fn write_file(
         writer.write(&rows)?;
     }
     let file = writer.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
+    durable::sync_file(&file)?;
     Ok((bounds, file.metadata()?.len()))
 }
 

@@ -23,7 +23,7 @@ use crate::shared::Stage;
 use crate::shared::{Shared, lock};
 use crate::state::Work;
 use crate::wal::log::Command;
-use crate::{FlushError, Table, WriteError};
+use crate::{FlushError, Table, durable};
 
 /// How long the flusher waits after a failure, doubled each time …
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -90,11 +90,11 @@ impl Flusher {
         let (answer, rotated) = oneshot::channel();
         let gone = || stopped("it is closed".to_owned());
         self.queue.send(Command::Rotate(answer)).await.map_err(|_| gone())?;
-        match rotated.await.map_err(|_| gone())? {
-            // Without a new segment the old one merely stays longer; flushing is what frees the disk.
-            Ok(()) | Err(WriteError::DiskFull { .. }) => Ok(()),
-            Err(e) => Err(stopped(e.to_string())),
+        if let Err(e) = rotated.await.map_err(|_| gone())? {
+            // The old segment merely stays longer; flushing is what frees the disk.
+            tracing::warn!(error = %e, "no new WAL segment can be begun; the current one goes on");
         }
+        Ok(())
     }
 
     async fn flush_table(&mut self, shared: &Shared, work: Work, through: u64) -> Result<(), FlushError> {
@@ -107,22 +107,34 @@ impl Flusher {
                 Some(log) => log,
                 None => TableLog::create(table, &root, &self.store).await.map_err(failed)?,
             };
-            if log.through > 0 {
-                // A commit whose outcome was not known had happened: its rows are in files.
-                let files = Arc::clone(&log.files);
-                lock(&shared.state).publish((&key.0, table), log.through, files, Instant::now());
-                batches.retain(|(seq, _)| *seq > log.through);
-            }
+            // Nobody's are files of a commit whose outcome was not known and that has not happened.
+            files::remove_leftovers(&root, log.through)
+                .map_err(|source| FlushError::File { table, source })?;
             self.logs.insert(key.clone(), log);
         }
-        let Some(log) = self.logs.get_mut(&key).filter(|_| !batches.is_empty()) else { return Ok(()) };
+        let Some(log) = self.logs.get_mut(&key) else { return Ok(()) };
+        if batches.first().is_some_and(|(seq, _)| *seq <= log.through) {
+            // Rows of a commit that had happened although it was not known to: they are in files.
+            let files = Arc::clone(&log.files);
+            lock(&shared.state).publish((&key.0, table), log.through, files, Instant::now());
+            batches.retain(|(seq, _)| *seq > log.through);
+            if batches.is_empty() {
+                return Ok(());
+            }
+        }
         let target = Target { root, staging: self.lock.dir.join(STAGING), through, epoch: self.lock.epoch };
         let write = move || {
             let batches: Vec<RecordBatch> = batches.into_iter().map(|(_, batch)| batch).collect();
             files::write(table, &batches, &target)
         };
         let written = tokio::task::spawn_blocking(write).await;
-        let new = written.map_err(|e| FlushError::Encode { table, reason: e.to_string() })??;
+        let written = written.map_err(|e| FlushError::Encode { table, reason: e.to_string() })?;
+        let new = written.map_err(|e| match e {
+            FlushError::File { source, .. } if durable::is_unsynced(&source) => {
+                FlushError::Stopped(shared.health.stop(format!("a file of `{}`: {source}", table.name())))
+            }
+            e => e,
+        })?;
         #[cfg(test)]
         shared.reach(Stage::Written(table));
 
@@ -183,7 +195,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         match Shared::flush(&shared).await {
             Ok(()) => retry = RETRY_FIRST,
-            Err(FlushError::Stopped(_)) => return,
+            Err(_) if shared.health.refusal().is_some() => return,
             Err(e) => {
                 tracing::warn!(error = %e, retry_ms = retry.as_millis(), "flush failed; the rows stay in memory and in the log");
                 sleep(retry).await;

@@ -1,8 +1,8 @@
 //! Rows that are acknowledged and not yet in a file: runs of batches in the order of the log.
 //!
 //! Writers send small batches, and a query over a thousand of them pays for each. Neighbouring runs are
-//! therefore concatenated in tiers, as an LSM tree does, so that a row is copied a few times and a table
-//! has few runs. A run remembers which rows came with which write ([`Run::after`]).
+//! therefore concatenated in tiers, as an LSM tree does: each copy of a row at least doubles the run it is
+//! in, so that a row is copied a few times and a table has few runs. A run remembers which rows came with which write ([`Run::after`]).
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::Table;
 
 /// Runs of fewer rows than this are of that tier; larger ones are left alone.
-const TIERS: [usize; 3] = [128, 1_024, 8_192];
+const TIERS: [usize; 5] = [8, 64, 512, 4_096, 8_192];
 /// How many neighbours of a tier are worth a copy.
 const FAN_IN: usize = 8;
 /// Rows of a run that concatenation makes, at most about.
@@ -102,24 +102,24 @@ impl HotRows {
     }
 }
 
-/// The first stretch of at least [`FAN_IN`] runs below `tier` rows each.
+/// The first stretch of at least [`FAN_IN`] runs below `tier` rows each, none of them more than half of it.
 fn neighbours(runs: &[Run], tier: usize) -> Option<Range<usize>> {
-    let mut start = 0;
-    let mut rows = 0;
+    let (mut start, mut rows, mut largest) = (0, 0, 0);
     for (at, run) in runs.iter().enumerate() {
         let here = run.batch.num_rows();
         let small = here < tier && rows + here <= RUN_ROWS;
         if !small {
-            if at - start >= FAN_IN {
+            if at - start >= FAN_IN && 2 * largest <= rows {
                 return Some(start..at);
             }
             // A small run that did not fit begins the next stretch.
-            (start, rows) = if here < tier { (at, here) } else { (at + 1, 0) };
+            (start, rows, largest) = if here < tier { (at, here, here) } else { (at + 1, 0, 0) };
         } else {
             rows += here;
+            largest = largest.max(here);
         }
     }
-    (runs.len() - start >= FAN_IN).then_some(start..runs.len())
+    (runs.len() - start >= FAN_IN && 2 * largest <= rows).then_some(start..runs.len())
 }
 
 /// The rows of neighbouring runs as one.

@@ -27,8 +27,16 @@ use crate::wal::log::{self, Command, Log};
 use crate::wal::{frame, replay};
 use crate::{DataFile, OpenError, Table, durable, files};
 
-/// The folder of the write-ahead log, which therefore cannot be a tenant's.
-pub(crate) const WAL: &str = "wal";
+/// The folder of the write-ahead log.
+const WAL: &str = "wal";
+/// Names in the data directory that are storage's own and therefore cannot be a tenant's, in whichever case:
+/// some file systems make no difference.
+const RESERVED: [&str; 4] = [WAL, "format", "epoch", "lock"];
+
+/// Whether a tenant may not be called that.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+}
 
 /// A storage that runs, apart from its background tasks.
 pub(crate) struct Opened {
@@ -90,6 +98,7 @@ fn spawn(
 ) -> Result<thread::JoinHandle<()>, OpenError> {
     let path = dir_lock.dir.join(WAL);
     let run = move || {
+        let _end = StopOnPanic(Arc::clone(&shared.health));
         log.run(commands, |writes| shared.publish(writes), |segment| lock(&shared.closed).push(segment));
         drop(dir_lock); // held to the last write
     };
@@ -97,6 +106,17 @@ fn spawn(
         .name("weir-wal".to_owned())
         .spawn(run)
         .map_err(|source| OpenError::Io { path, source })
+}
+
+/// A thread that panics can promise nothing any more.
+struct StopOnPanic(Arc<Health>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop("the thread of the write-ahead log panicked".to_owned());
+        }
+    }
 }
 
 /// The logs of every table that exists, rid of files that no commit names.
@@ -116,7 +136,10 @@ async fn load_tables(
             let loaded =
                 loaded.map_err(|source| OpenError::Table { path: root.clone(), source: Box::new(source) })?;
             let through = loaded.as_ref().map_or(0, |log| log.through);
-            blocking(move || remove_leftovers(&root, through)).await?;
+            let leftovers = move || {
+                files::remove_leftovers(&root, through).map_err(|source| OpenError::Io { path: root, source })
+            };
+            blocking(leftovers).await?;
             if let Some(log) = loaded {
                 logs.insert((tenant.clone(), table), log);
             }
@@ -126,29 +149,13 @@ async fn load_tables(
 }
 
 fn tenant_of(dir: &Path) -> Option<TenantId> {
-    let name = dir.file_name()?.to_str().filter(|name| *name != WAL)?;
+    let name = dir.file_name()?.to_str().filter(|name| !is_reserved(name))?;
     TenantId::new(name).filter(|_| dir.is_dir())
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
     let entries = || fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
     entries().map_err(|source| OpenError::Io { path: dir.to_owned(), source })
-}
-
-/// Removes files that a flush wrote and never committed: their rows are still in the log.
-fn remove_leftovers(root: &Path, through: u64) -> Result<(), OpenError> {
-    let is_partition = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("date=")) && path.is_dir()
-    };
-    for partition in list(root)?.into_iter().filter(is_partition) {
-        for path in list(&partition)? {
-            let name = path.file_name().and_then(|name| name.to_str());
-            if name.and_then(files::flushed_through).is_some_and(|of_file| of_file > through) {
-                fs::remove_file(&path).map_err(|source| OpenError::Io { path, source })?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Fills the label index of a tenant from the files of its `series` table.

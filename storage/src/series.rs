@@ -103,7 +103,10 @@ impl LabelMatcher {
     /// A matcher; fails where `value` is a pattern that does not compile.
     pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, regex::Error> {
         let regex = match op {
-            MatchOp::Regex | MatchOp::NotRegex => Some(regex::Regex::new(&format!("^(?s:{value})$"))?),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                regex::Regex::new(value)?; // on its own first: `a)|(b` would pass within the group
+                Some(regex::Regex::new(&format!("^(?s:{value})$"))?)
+            }
             MatchOp::Equal | MatchOp::NotEqual => None,
         };
         Ok(Self { name: name.to_owned(), op, value: value.to_owned(), regex })

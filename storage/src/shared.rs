@@ -22,7 +22,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Bytes of a write on its way, counted until it is answered whichever way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pending {
     bytes: usize,
     all: Arc<AtomicUsize>,

@@ -223,8 +223,8 @@ impl Writer {
     /// The rows of `batch`, checked; the sizes of parts are not known yet.
     fn rows(&self, batch: WriteBatch) -> Result<Rows, WriteError> {
         let WriteBatch { tenant, parts } = batch;
-        if tenant.as_str() == open::WAL {
-            return Err(WriteError::Refused(format!("no tenant may be called `{}`", open::WAL)));
+        if open::is_reserved(tenant.as_str()) {
+            return Err(WriteError::Refused(format!("no tenant may be called `{tenant}`")));
         }
         if !lock(&self.shared.state).has_room_for(&tenant) {
             let reason =

@@ -5,7 +5,7 @@ mod faults;
 mod live;
 mod rows;
 
-pub(crate) use rows::{batch, samples, series, spans, values};
+pub(crate) use rows::{NOON, batch, samples, series, spans, times, values};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -65,20 +65,6 @@ pub(crate) fn spans_seen(storage: &Storage) -> Vec<u64> {
     }
     seen.sort_unstable();
     seen
-}
-
-/// A copy of a data directory as a crash at this moment would leave it.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory for the copy");
-    for entry in std::fs::read_dir(from).expect("it can be listed") {
-        let entry = entry.expect("it can be listed").path();
-        let target = to.join(entry.file_name().expect("entries have names"));
-        if entry.is_dir() {
-            copy(&entry, &target);
-        } else if let Err(e) = std::fs::copy(&entry, &target) {
-            assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{}", entry.display()); // deleted meanwhile
-        }
-    }
 }
 
 #[tokio::test]

@@ -42,17 +42,32 @@ impl SyncedStore {
     pub(crate) fn new(staging: PathBuf, health: Arc<Health>) -> Self {
         Self { inner: LocalFileSystem::new(), place: Place { staging, health }, next: AtomicU64::new(0) }
     }
+
+    /// The name of an unfinished object.
+    fn staged(&self) -> PathBuf {
+        self.place.staging.join(format!("object-{}", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
 }
 
 impl Place {
     fn put(&self, staged: &Path, to: &Path, payload: &PutPayload, mode: &PutMode) -> Result<PutResult> {
-        let dir = to.parent().unwrap_or(Path::new("/"));
-        durable::create_dir(dir).map_err(generic)?;
+        let done = self.stage(staged, payload).and_then(|()| self.name(staged, to, mode));
+        let _ = fs::remove_file(staged); // a rename has taken it away; a link or a failure has not
+        done.map(|()| PutResult { e_tag: None, version: None })
+    }
+
+    fn stage(&self, staged: &Path, payload: &PutPayload) -> Result<()> {
         let mut file = File::create_new(staged).map_err(generic)?;
         for part in payload {
             file.write_all(part).map_err(generic)?;
         }
-        self.synced(file.sync_all())?;
+        self.checked(durable::sync_file(&file))
+    }
+
+    /// Gives the staged object its name.
+    fn name(&self, staged: &Path, to: &Path, mode: &PutMode) -> Result<()> {
+        let dir = to.parent().unwrap_or(Path::new("/"));
+        self.checked(durable::create_dir(dir))?;
         match mode {
             PutMode::Create => fs::hard_link(staged, to).map_err(|e| match e.kind() {
                 io::ErrorKind::AlreadyExists => {
@@ -68,19 +83,20 @@ impl Place {
                 });
             }
         }
-        self.synced(durable::sync_dir(dir))?;
-        Ok(PutResult { e_tag: None, version: None })
+        self.checked(durable::sync_dir(dir))
     }
 
     /// Syncs an object that another hand wrote.
     fn sync(&self, path: &Path) -> Result<()> {
-        self.synced(File::open(path).and_then(|file| file.sync_all()))?;
-        self.synced(durable::sync_dir(path.parent().unwrap_or(Path::new("/"))))
+        self.checked(File::open(path).and_then(|file| durable::sync_file(&file)))?;
+        self.checked(durable::sync_dir(path.parent().unwrap_or(Path::new("/"))))
     }
 
-    fn synced(&self, result: io::Result<()>) -> Result<()> {
+    fn checked(&self, result: io::Result<()>) -> Result<()> {
         result.map_err(|e| {
-            self.health.stop(format!("a table's log cannot be synced: {e}"));
+            if durable::is_unsynced(&e) {
+                self.health.stop(format!("a table's log {e}"));
+            }
             generic(e)
         })
     }
@@ -108,26 +124,17 @@ impl std::fmt::Display for SyncedStore {
 impl ObjectStore for SyncedStore {
     async fn put_opts(&self, to: &Location, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let place = self.place.clone();
-        let staged = place.staging.join(format!("object-{}", self.next.fetch_add(1, Ordering::Relaxed)));
-        let to = path_of(to);
-        blocking(move || {
-            let done = place.put(&staged, &to, &payload, &options.mode);
-            let _ = fs::remove_file(&staged); // a rename has taken it away; a link or a failure has not
-            done
-        })
-        .await
+        let (staged, to) = (self.staged(), path_of(to));
+        blocking(move || place.put(&staged, &to, &payload, &options.mode)).await
     }
 
     async fn put_multipart_opts(
         &self,
         to: &Location,
-        options: PutMultipartOptions,
+        _: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        let path = path_of(to);
-        let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
-        blocking(move || durable::create_dir(&dir).map_err(generic)).await?;
-        let inner = self.inner.put_multipart_opts(to, options).await?;
-        Ok(Box::new(SyncedUpload { inner, path, place: self.place.clone() }))
+        let staged = self.staged();
+        Ok(Box::new(SyncedUpload { parts: Vec::new(), staged, to: path_of(to), place: self.place.clone() }))
     }
 
     async fn get_opts(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
@@ -164,28 +171,35 @@ impl ObjectStore for SyncedStore {
     }
 }
 
-/// An upload in parts that is synced when it is complete.
+/// An upload in parts. They are checkpoints of some megabytes: held until complete, then put like any
+/// other object, so that none is ever named before it is synced.
 #[derive(Debug)]
 struct SyncedUpload {
-    inner: Box<dyn MultipartUpload>,
-    path: PathBuf,
+    parts: Vec<PutPayload>,
+    staged: PathBuf,
+    to: PathBuf,
     place: Place,
 }
 
 #[async_trait]
 impl MultipartUpload for SyncedUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.inner.put_part(data)
+        self.parts.push(data);
+        Box::pin(std::future::ready(Ok(())))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let done = self.inner.complete().await?;
-        let (place, path) = (self.place.clone(), self.path.clone());
-        blocking(move || place.sync(&path)).await?;
-        Ok(done)
+        let parts = std::mem::take(&mut self.parts);
+        let (place, staged, to) = (self.place.clone(), self.staged.clone(), self.to.clone());
+        blocking(move || {
+            let whole = parts.iter().flatten().cloned().collect();
+            place.put(&staged, &to, &whole, &PutMode::Overwrite)
+        })
+        .await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        self.parts.clear();
+        Ok(())
     }
 }

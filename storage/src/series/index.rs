@@ -12,13 +12,15 @@ use weir_model::{SeriesId, limits};
 use super::{Known, LabelMatcher, Labels, MatchOp};
 
 /// The series of one tenant.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SeriesIndex {
     index: RwLock<Index>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Index {
+    /// How many series there may be.
+    limit: usize,
     by_id: HashMap<SeriesId, Series>,
     /// The id of each stored series, by its number.
     stored: Vec<SeriesId>,
@@ -33,7 +35,19 @@ struct Series {
     days: Vec<i32>,
 }
 
+impl Default for SeriesIndex {
+    fn default() -> Self {
+        Self::with_limit(limits::SERIES)
+    }
+}
+
 impl SeriesIndex {
+    /// An index of up to `limit` series.
+    pub(super) fn with_limit(limit: usize) -> Self {
+        let index = Index { limit, by_id: HashMap::new(), stored: Vec::new(), postings: HashMap::new() };
+        Self { index: RwLock::new(index) }
+    }
+
     /// What is known of the series `id` with these labels on the day `date` (days since 1970). A series
     /// that is new has the id from now on, so that no other labels can take it in the meantime.
     pub fn known(&self, id: SeriesId, labels: &Labels, date: i32) -> Known {
@@ -51,7 +65,7 @@ impl SeriesIndex {
         if let Some(known) = found(&index) {
             return known;
         }
-        if index.by_id.len() >= limits::SERIES {
+        if index.by_id.len() >= index.limit {
             return Known::TooMany;
         }
         index.by_id.insert(id, Series { labels: labels.clone(), days: Vec::new() });

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int16Array, Int32Array, Int64Array,
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int16Array, Int32Array, Int64Array,
     ListArray, MapArray, MapBuilder, MapFieldNames, StringArray, StringBuilder, TimestampMicrosecondArray,
     new_empty_array, new_null_array,
 };

@@ -2,6 +2,7 @@
 //! which the table's number and the format version imply.
 
 use std::collections::HashMap;
+use std::panic::catch_unwind;
 
 use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
@@ -11,6 +12,9 @@ use arrow::record_batch::RecordBatch;
 use weir_model::{TenantId, limits};
 
 use crate::Table;
+
+/// Bytes before each part: the table's number and two lengths.
+const PART_HEAD: usize = 9;
 
 /// The payload of a frame, in the pieces it was encoded to.
 #[derive(Debug, Default)]
@@ -29,8 +33,8 @@ impl Payload {
 /// Why a write has no frame.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EncodeError {
-    #[error("it takes {0} bytes, more than the {max} that fit into a frame", max = limits::WAL_FRAME_BYTES)]
-    TooLarge(usize),
+    #[error("it takes {0} bytes, more than the {1} that fit into a frame")]
+    TooLarge(usize, usize),
     #[error("it has {0} parts, more than 65535")]
     TooManyParts(usize),
     #[error(transparent)]
@@ -42,11 +46,20 @@ pub(crate) fn encode(
     tenant: &TenantId,
     parts: &[(Table, RecordBatch)],
 ) -> Result<(Payload, Vec<usize>), EncodeError> {
+    encode_within(limits::WAL_FRAME_BYTES, tenant, parts)
+}
+
+/// [`encode`], for payloads of up to `max` bytes.
+pub(super) fn encode_within(
+    max: usize,
+    tenant: &TenantId,
+    parts: &[(Table, RecordBatch)],
+) -> Result<(Payload, Vec<usize>), EncodeError> {
     let count = u16::try_from(parts.len()).map_err(|_| EncodeError::TooManyParts(parts.len()))?;
     let mut payload = Payload::default();
     let mut sizes = Vec::with_capacity(parts.len());
     let name = tenant.as_str().as_bytes();
-    let mut head = Vec::with_capacity(3 + name.len() + 9);
+    let mut head = Vec::with_capacity(3 + name.len() + PART_HEAD);
     head.push(name.len() as u8); // at most 64
     head.extend_from_slice(name);
     head.extend_from_slice(&count.to_le_bytes());
@@ -59,8 +72,9 @@ pub(crate) fn encode(
         let (_, message) =
             IpcDataGenerator::default().encode(batch, &mut no_dictionaries, &options, &mut context)?;
         let size = message.ipc_message.len() + message.arrow_data.len();
-        if payload.len + size > limits::WAL_FRAME_BYTES {
-            return Err(EncodeError::TooLarge(payload.len + size));
+        let len = payload.len + head.len() + PART_HEAD + size;
+        if len > max {
+            return Err(EncodeError::TooLarge(len, max));
         }
         head.push(table.number());
         head.extend_from_slice(&(message.ipc_message.len() as u32).to_le_bytes());
@@ -104,7 +118,10 @@ pub(crate) fn decode(
         let metadata = take(&mut rest, sizes[0])?;
         let body = take(&mut rest, sizes[1])?;
         if wanted(&tenant, table) {
-            let batch = record_batch(table, metadata, body).map_err(|e| e.to_string())?;
+            // Arrow panics over some metadata that is not sound. No one frame may keep storage from opening.
+            let batch = catch_unwind(|| record_batch(table, metadata, body))
+                .map_err(|_| "its rows make no sense".to_owned())?
+                .map_err(|e| e.to_string())?;
             parts.push(Part { table, batch, bytes: sizes[0] + sizes[1] });
         }
     }

@@ -31,7 +31,7 @@ pub(crate) enum Command {
     /// Make these rows durable, then visible.
     Append(Append),
     /// Close the current segment, so that it can be deleted when its rows are flushed.
-    Rotate(oneshot::Sender<Result<(), WriteError>>),
+    Rotate(oneshot::Sender<io::Result<()>>),
     /// End, after what was queued before.
     Close,
 }
@@ -116,6 +116,7 @@ impl Log {
         health: Arc<Health>,
     ) -> io::Result<Self> {
         let segment = begin_segment(wal, next_seq, &mut create)?;
+        metrics.wal_bytes.add(HEAD as u64);
         Ok(Self { wal: wal.to_owned(), create, segment, next_seq, metrics, health })
     }
 
@@ -138,8 +139,7 @@ impl Log {
                     }
                 }
                 Command::Rotate(answer) => {
-                    let rotated = self.rotate(&mut closed).map_err(|e| self.refusal(&e));
-                    let _ = answer.send(rotated); // the asker may have gone
+                    let _ = answer.send(self.rotate(&mut closed)); // the asker may have gone
                 }
                 Command::Close => break,
             }
@@ -198,7 +198,7 @@ impl Log {
                 self.metrics.wal_bytes.add(bytes as u64);
                 Ok(())
             }
-            Err(e) if is_full(&e) => match self.segment.medium.truncate(self.segment.len) {
+            Err(e) if durable::is_full(&e) => match self.segment.medium.truncate(self.segment.len) {
                 Ok(()) => {
                     self.metrics.disk_full.add(1);
                     Err(Failure::DiskFull)
@@ -236,14 +236,6 @@ impl Log {
     fn note_failed_rotation(&self, e: &io::Error) {
         tracing::warn!(error = %e, "no new WAL segment can be begun; the current one goes on");
     }
-
-    fn refusal(&self, e: &io::Error) -> WriteError {
-        if is_full(e) {
-            Failure::DiskFull.again()
-        } else {
-            WriteError::Stopped(format!("no new WAL segment can be begun: {e}"))
-        }
-    }
 }
 
 /// What `first` shares a sync with: what waits already, up to a size. A command of another kind ends the
@@ -271,7 +263,7 @@ fn begin_segment(wal: &Path, first_seq: u64, create: &mut Create) -> io::Result<
     // Drawn, not derived: nobody who sends telemetry may know it.
     let head = SegmentHead { first_seq, salt: uuid::Uuid::new_v4().as_u64_pair().0 };
     let path = segment_path(wal, first_seq);
-    let mut begin = || {
+    let mut begin = || -> io::Result<Box<dyn Medium>> {
         let mut medium = create(&path)?;
         medium.append(&mut [IoSlice::new(&head.to_bytes())])?;
         medium.sync()?;
@@ -281,18 +273,12 @@ fn begin_segment(wal: &Path, first_seq: u64, create: &mut Create) -> io::Result<
     match begin() {
         Ok(medium) => Ok(Segment { path, head, medium, len: HEAD as u64 }),
         Err(e) => {
-            let _ = fs::remove_file(&path); // what is left of it would stand in the way of the next attempt
+            if e.kind() != io::ErrorKind::AlreadyExists {
+                let _ = fs::remove_file(&path); // what is left of it would stand in the way of the next attempt
+            }
             Err(e)
         }
     }
-}
-
-/// Whether more space would have helped.
-pub(crate) fn is_full(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
 }
 
 enum Failure {

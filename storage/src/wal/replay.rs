@@ -33,7 +33,8 @@ pub(crate) fn segment_path(wal: &Path, first_seq: u64) -> PathBuf {
 }
 
 /// Hands each frame's sequence number and payload to `visit`, which says what is wrong with a payload it
-/// cannot read. Damaged bytes are copied to `quarantine/`; a torn tail of the last segment is cut off.
+/// cannot read. Damaged bytes are copied to `quarantine/`; a torn tail of the last segment is cut off, and a
+/// segment without a whole frame is deleted: its name is that of the next one to begin.
 pub(crate) fn replay(
     wal: &Path,
     mut visit: impl FnMut(u64, &[u8]) -> Result<(), String>,
@@ -63,12 +64,16 @@ pub(crate) fn replay(
         if let Some(at) = scan.torn {
             result.torn_tails += 1;
             tracing::warn!(segment = %path.display(), at, bytes = len - at, "a WAL segment ends in a torn write");
-            if last {
-                len = at;
-                cut(path, at as u64)?;
-            }
         }
-        let last_seq = scan.frames.last().map_or(head.first_seq.saturating_sub(1), |frame| frame.seq);
+        let Some(last_seq) = scan.frames.last().map(|frame| frame.seq) else {
+            result.last_seq = result.last_seq.max(head.first_seq.saturating_sub(1));
+            remove(wal, path)?;
+            continue;
+        };
+        if let Some(at) = scan.torn.filter(|_| last) {
+            len = at;
+            cut(path, at as u64)?;
+        }
         result.last_seq = result.last_seq.max(last_seq);
         result.segments.push(Closed { path: path.clone(), bytes: len as u64, last_seq });
     }
@@ -97,6 +102,10 @@ fn abandon(wal: &Path, path: &Path, bytes: &[u8], result: &mut Replayed) -> io::
         quarantine(wal, path, 0, bytes)?;
         result.quarantined += 1;
     }
+    remove(wal, path)
+}
+
+fn remove(wal: &Path, path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
     durable::sync_dir(wal)
 }
