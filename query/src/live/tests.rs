@@ -95,12 +95,7 @@ async fn what_cannot_be_used_is_counted_by_reason() {
 async fn a_refusal_of_storage_loses_nothing() {
     let mut mesh = Mesh::open().await;
     mesh.report(&[Call::ok(4.0); 3]).await;
-    // More than storage holds in memory, and nobody flushes.
-    let body = "x".repeat(200 << 20);
-    let row = testdata::batch(Table::Logs, [json!({"service": "noise", "body": body})]);
-    for _ in 0..3 {
-        mesh.write(Table::Logs, row.clone()).await;
-    }
+    mesh.fill().await;
     mesh.round().await;
     mesh.pass(Duration::from_secs(2));
     mesh.round().await;

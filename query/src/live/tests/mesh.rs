@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use weir_model::hint::{HintSet, Mode};
 use weir_model::{Clock, Sketch, TenantId, UnixNanos, semconv};
-use weir_storage::{Labels, Options, Storage, Table, WriteBatch};
+use weir_storage::{Labels, Options, Storage, Table, WriteBatch, WriteError};
 
 use super::super::counters::Counters;
 use super::super::rounds::Rounds;
@@ -201,9 +201,26 @@ impl Mesh {
         self.storage.writer().write(batch).await.unwrap();
     }
 
-    pub(super) async fn write(&self, table: Table, rows: RecordBatch) {
+    /// Fills storage's memory to the brim: not even a row of `samples` fits any more. Nobody flushes.
+    pub(super) async fn fill(&self) {
+        let mut bytes = 200 << 20;
+        while bytes > 1 << 10 {
+            let row = json!({"service": "noise", "body": "x".repeat(bytes)});
+            if !self.fits(testdata::batch(Table::Logs, [row]), Table::Logs).await {
+                bytes /= 2;
+            }
+        }
+        let row = testdata::batch(Table::Samples, [json!({"metric": "noise"})]);
+        while self.fits(row.clone(), Table::Samples).await {}
+    }
+
+    async fn fits(&self, rows: RecordBatch, table: Table) -> bool {
         let batch = WriteBatch { tenant: TenantId::default(), parts: vec![(table, rows)] };
-        self.storage.writer().write(batch).await.unwrap();
+        match self.storage.writer().write(batch).await {
+            Ok(_) => true,
+            Err(WriteError::Overloaded { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// What the hot rows of `edges` add up to.
