@@ -71,6 +71,18 @@ pub enum Target {
     Zone(String),
 }
 
+impl Target {
+    /// Which kind it is, and its name; that of a whole service is empty.
+    pub fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Service => ("service", ""),
+            Self::Subset(name) => ("subset", name),
+            Self::Endpoint(name) => ("endpoint", name),
+            Self::Zone(name) => ("zone", name),
+        }
+    }
+}
+
 /// What a hint asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -126,6 +138,17 @@ pub enum Mode {
     Advise,
     /// Act within the guards.
     Enforce,
+}
+
+impl Mode {
+    /// Its name, as tables show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DryRun => "dry_run",
+            Self::Advise => "advise",
+            Self::Enforce => "enforce",
+        }
+    }
 }
 
 /// Why a hint was issued.

@@ -121,6 +121,19 @@ pub const QUERIES: usize = 16;
 
 /// Edges (client, server, endpoint, protocol) that the analysis keeps state for.
 pub const ANALYSIS_EDGES: usize = 10_000;
+/// Increments of the service graph that wait to be stored: four buckets of every edge.
+pub const EDGE_INCREMENTS: usize = 4 * ANALYSIS_EDGES;
+/// Series of the edge metric whose labels the live loop holds: an edge has a series for each way a call may
+/// end, each side that reports it, and probes.
+pub const LIVE_SERIES: usize = 8 * ANALYSIS_EDGES;
+/// Changes of findings and hints that wait to be stored; the oldest are dropped and counted.
+pub const LIVE_EVENTS: usize = 10 * ANALYSIS_FINDINGS;
+/// Newest spans that are looked through for examples of a finding: some milliseconds' work.
+pub const EXAMPLE_SPANS: usize = 50_000;
+/// Findings for which examples are looked for in one round; further ones get theirs when they change.
+pub const EXAMPLE_FINDINGS: usize = 8;
+/// Client and server spans that wait for each other to become a call of the service graph: 16 MB or so.
+pub const SPAN_HALVES: usize = 100_000;
 /// Findings and hints open at once.
 pub const ANALYSIS_FINDINGS: usize = 1_000;
 

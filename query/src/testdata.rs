@@ -7,7 +7,7 @@ use arrow::json::ReaderBuilder;
 use arrow::record_batch::RecordBatch;
 use serde_json::{Map, Value, json};
 use weir_model::{Clock, Sketch, UnixNanos};
-use weir_storage::{Snapshot, Table};
+use weir_storage::{Labels, Snapshot, Table};
 
 use crate::engine::{Engine, EngineOptions};
 
@@ -174,5 +174,31 @@ fn edges(time: i64) -> Vec<Value> {
         row("frontend", "payments", "payments-2", "source", 50, 25, 100.0),
         row("frontend", "payments", "payments-2", "destination", 49, 24, 90.0),
         row("unknown", "frontend", "frontend-1", "destination", 10, 0, 120.0),
+    ]
+}
+
+/// A point of the edge metric as the collector stores it: a row of `histograms` and one of `series`.
+pub(crate) fn edge_point(labels: &Labels, at: UnixNanos, sketch: &Sketch) -> [(Table, Value); 2] {
+    let (micros, nanos) = at.to_columns();
+    let id = labels.id().to_column();
+    let (first, last) = (sketch.buckets().next(), sketch.buckets().last());
+    let offset = first.map_or(0, |(index, _)| index);
+    let mut counts = vec![0; last.map_or(0, |(index, _)| (index - offset + 1) as usize)];
+    sketch.buckets().for_each(|(index, count)| counts[(index - offset) as usize] = count);
+    let all: Map<String, Value> =
+        labels.iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    [
+        (
+            Table::Histograms,
+            json!({"metric": labels.metric(), "series_id": id, "time": micros, "time_nanos": nanos,
+                "start_time": micros - 1_000_000, "temporality": 1, "scale": weir_model::sketch::SCALE,
+                "count": sketch.count(), "sum": sketch.sum(), "zero_count": sketch.zero_count(),
+                "positive_offset": offset, "positive_counts": counts}),
+        ),
+        (
+            Table::Series,
+            json!({"metric": labels.metric(), "series_id": id, "time": micros, "time_nanos": nanos, "labels": all,
+                "type": "histogram", "unit": "seconds"}),
+        ),
     ]
 }

@@ -274,20 +274,21 @@ impl<'a> Detector<'a> {
             }
             let (_, slow) = surprise(sums.slow, sums.timed, sums.expected_slow);
             let slow = if at >= latency_from { slow } else { 0.0 };
-            if slow <= best && sums.slow_seconds.count_ones() >= slow_seconds {
-                if let Some(moved) = effect(WINDOWS[at]) {
-                    best = slow;
-                    out.worst = Some(Verdict {
-                        kind: Kind::Latency,
-                        window: WINDOWS[at],
-                        metric: moved.metric,
-                        observed: moved.observed,
-                        baseline: moved.reference,
-                        score: -slow,
-                        samples: sums.timed,
-                        bad: sums.slow,
-                    });
-                }
+            if slow <= best
+                && sums.slow_seconds.count_ones() >= slow_seconds
+                && let Some(moved) = effect(WINDOWS[at])
+            {
+                best = slow;
+                out.worst = Some(Verdict {
+                    kind: Kind::Latency,
+                    window: WINDOWS[at],
+                    metric: moved.metric,
+                    observed: moved.observed,
+                    baseline: moved.reference,
+                    score: -slow,
+                    samples: sums.timed,
+                    bad: sums.slow,
+                });
             }
             out.suspicious |= errors.min(slow) <= SUSPICIOUS;
             out.disturbed |= errors.min(slow) <= DISTURBED;

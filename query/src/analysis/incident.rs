@@ -386,16 +386,16 @@ fn attend(
             let reason = "lapsed: no fresh evidence".to_owned();
             out.hints.push(HintEvent { time: now, change: HintChange::Withdrawn, hint, reason });
         }
-    } else if incident.last_bad == second {
-        if let Some(lease) = lease::issue(state, place, &incident.finding, now, config) {
-            out.hints.push(HintEvent {
-                time: now,
-                change: HintChange::Issued,
-                hint: lease.hint.clone(),
-                reason: incident.finding.message.clone(),
-            });
-            incident.lease = Some(lease);
-        }
+    } else if incident.last_bad == second
+        && let Some(lease) = lease::issue(state, place, &incident.finding, now, config)
+    {
+        out.hints.push(HintEvent {
+            time: now,
+            change: HintChange::Issued,
+            hint: lease.hint.clone(),
+            reason: incident.finding.message.clone(),
+        });
+        incident.lease = Some(lease);
     }
     if fresh && second >= incident.updated + UPDATE_SECONDS {
         incident.updated = second;

@@ -266,6 +266,18 @@ pub struct Increment {
     pub latency: Sketch,
 }
 
+impl Increment {
+    /// Adds everything `other` counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.client_errors = self.client_errors.saturating_add(other.client_errors);
+        self.refused = self.refused.saturating_add(other.refused);
+        self.probes = self.probes.saturating_add(other.probes);
+        self.latency.merge(&other.latency);
+    }
+}
+
 /// An [`Increment`] with its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EdgeIncrement {
@@ -282,7 +294,7 @@ pub struct EdgeIncrement {
 pub struct Dropped {
     /// Points whose second was closed, or that lie ahead of the clock: in the graph, in no tick.
     pub late: u64,
-    /// Points of further edges than [`limits::ANALYSIS_EDGES`].
+    /// Points and increments of further edges than [`limits::ANALYSIS_EDGES`] and [`limits::EDGE_INCREMENTS`].
     pub edges: u64,
 }
 
@@ -319,7 +331,7 @@ impl TickBuilder {
     pub fn add_increment(&mut self, second: u64, series: &SeriesKey, calls: u64, latency: &Sketch) {
         let bucket = second - second % BUCKET_SECONDS;
         let key = (bucket, series.edge.clone());
-        if self.increments.len() >= 4 * limits::ANALYSIS_EDGES && !self.increments.contains_key(&key) {
+        if !self.has_room_for(&key) {
             self.dropped.edges += 1;
             return;
         }
@@ -364,6 +376,23 @@ impl TickBuilder {
             .into_iter()
             .map(|((bucket, edge), add)| EdgeIncrement { time: UnixNanos(bucket * SECOND), edge, add })
             .collect()
+    }
+
+    /// Gives back increments that could not be stored; the next call of [`Self::take_increments`] has them
+    /// again, added to what has come since.
+    pub fn put_back(&mut self, increments: Vec<EdgeIncrement>) {
+        for EdgeIncrement { time, edge, add } in increments {
+            let key = (time.0 / SECOND, edge);
+            if self.has_room_for(&key) {
+                self.increments.entry(key).or_default().merge(&add);
+            } else {
+                self.dropped.edges += 1;
+            }
+        }
+    }
+
+    fn has_room_for(&self, key: &(u64, EdgeKey)) -> bool {
+        self.increments.len() < limits::EDGE_INCREMENTS || self.increments.contains_key(key)
     }
 
     /// What could not be used so far.

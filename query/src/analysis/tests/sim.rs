@@ -342,18 +342,20 @@ impl Mesh {
 
     /// What a proxy's own breaker learns from a probe.
     fn learn(&mut self, client: &'static str, instance: &str, probe: bool, ok: bool, at: f64) {
-        if let (true, Some(breaker)) = (probe, self.breakers.get_mut(&(client, instance.to_owned()))) {
-            if let Breaker::HalfOpen { last_probe, rate, good } = *breaker {
-                let good = if ok { good + 1 } else { 0 };
-                *breaker = if good >= 3 {
-                    Breaker::Ramp { since: at }
-                } else {
-                    Breaker::HalfOpen { last_probe, rate, good }
-                };
-            }
+        if probe
+            && let Some(breaker) = self.breakers.get_mut(&(client, instance.to_owned()))
+            && let Breaker::HalfOpen { last_probe, rate, good } = *breaker
+        {
+            let good = if ok { good + 1 } else { 0 };
+            *breaker = if good >= 3 {
+                Breaker::Ramp { since: at }
+            } else {
+                Breaker::HalfOpen { last_probe, rate, good }
+            };
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that is known of a call")]
     fn report(
         &mut self,
         client: &'static str,

@@ -50,6 +50,20 @@ fn a_second_closes_two_seconds_after_its_end() {
 }
 
 #[test]
+fn increments_that_are_put_back_come_again_with_what_has_come_since() {
+    let mut builder = TickBuilder::default();
+    builder.observe(&series("ok", "false"), &point(101.0, &[3]), at(101.0));
+    let first = builder.take_increments();
+    builder.observe(&series("error", "true"), &point(102.0, &[2]), at(102.0));
+    builder.put_back(first);
+    let again = builder.take_increments();
+    assert_eq!(again.len(), 1);
+    let add = &again[0].add;
+    assert_eq!((add.calls, add.errors, add.probes, add.latency.count()), (5, 2, 2, 5));
+    assert!(builder.take_increments().is_empty());
+}
+
+#[test]
 fn late_rows_count_in_the_graph_and_in_no_tick() {
     let mut builder = TickBuilder::default();
     builder.observe(&series("ok", "false"), &point(101.0, &[1]), at(101.0));
