@@ -75,22 +75,24 @@ fn series(rows: &[(&Labels, i64)]) -> Result<RecordBatch, ArrowError> {
 }
 
 fn samples(all: &[(&Labels, Vec<Float>)]) -> Result<RecordBatch, ArrowError> {
-    let each = || all.iter().flat_map(|(labels, floats)| floats.iter().map(move |float| (*labels, float)));
-    let (time, time_nanos) = moment(each().map(|(_, float)| float.time));
-    let starts = each().map(|(_, float)| (float.start != 0).then_some(float.start * 1000));
+    // A list: columns are made from iterators that know their length.
+    let each = all.iter().flat_map(|(labels, floats)| floats.iter().map(move |float| (*labels, float)));
+    let each: Vec<(&Labels, &Float)> = each.collect();
+    let (time, time_nanos) = moment(each.iter().map(|(_, float)| float.time));
+    let starts = each.iter().map(|(_, float)| (float.start != 0).then_some(float.start * 1000));
     let starts = TimestampMicrosecondArray::from_iter(starts).with_timezone("UTC");
     let columns: [(&str, ArrayRef); 6] = [
-        ("metric", Arc::new(StringArray::from_iter_values(each().map(|(labels, _)| labels.metric())))),
+        ("metric", Arc::new(StringArray::from_iter_values(each.iter().map(|(labels, _)| labels.metric())))),
         (
             "series_id",
-            Arc::new(Int64Array::from_iter_values(each().map(|(labels, _)| labels.id().to_column()))),
+            Arc::new(Int64Array::from_iter_values(each.iter().map(|(labels, _)| labels.id().to_column()))),
         ),
         ("time", time),
         ("time_nanos", time_nanos),
         ("start_time", Arc::new(starts)),
-        ("value", Arc::new(Float64Array::from_iter_values(each().map(|(_, float)| float.value)))),
+        ("value", Arc::new(Float64Array::from_iter_values(each.iter().map(|(_, float)| float.value)))),
     ];
-    let rows = each().count();
+    let rows = each.len();
     batch(Table::Samples, rows, &columns)
 }
 
