@@ -9,6 +9,7 @@ mod findings;
 mod graph;
 mod health;
 mod hints;
+mod prometheus;
 mod reader;
 mod services;
 mod sql;
@@ -45,7 +46,7 @@ impl State {
     }
 }
 
-/// Every route but those of other systems' protocols.
+/// Every route; those under `/api/v1` behave like Prometheus'.
 pub fn router(state: State) -> Router {
     Router::new()
         .route("/api/sql", post(sql::post))
@@ -55,6 +56,7 @@ pub fn router(state: State) -> Router {
         .route("/api/traces", get(traces::list))
         .route("/api/traces/{id}", get(traces::get))
         .route("/api/services", get(services::get))
+        .merge(prometheus::routes())
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(state)

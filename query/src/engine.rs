@@ -18,12 +18,13 @@ mod views;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use weir_model::{Clock, TenantId, limits};
-use weir_storage::{Snapshot, Storage};
+use weir_storage::{SeriesIndex, Snapshot, Storage, Table};
 
 pub use answer::{Answer, Stats};
 pub use catalog::{Column, View, catalogue};
@@ -93,7 +94,7 @@ impl SqlQuery {
 /// Where snapshots come from.
 enum Source {
     Storage(Storage),
-    Fixed(Snapshot),
+    Fixed(Snapshot, Arc<SeriesIndex>),
 }
 
 /// Answers questions about stored rows.
@@ -116,9 +117,12 @@ impl Engine {
         Self::with_source(Source::Storage(storage), options)
     }
 
-    /// An engine over one snapshot that never changes, whoever the tenant.
+    /// An engine over one snapshot that never changes, whoever the tenant. PromQL knows the series of its
+    /// hot rows.
     pub fn over(snapshot: Snapshot, options: EngineOptions) -> Result<Self, EngineError> {
-        Self::with_source(Source::Fixed(snapshot), options)
+        let rows = snapshot.table(Table::Series).hot;
+        let series = Arc::new(SeriesIndex::of_rows(rows.iter().map(|(_, batch)| batch)));
+        Self::with_source(Source::Fixed(snapshot, series), options)
     }
 
     fn with_source(source: Source, options: EngineOptions) -> Result<Self, EngineError> {
@@ -131,7 +135,15 @@ impl Engine {
     pub fn snapshot(&self, tenant: &TenantId) -> Snapshot {
         match &self.source {
             Source::Storage(storage) => storage.snapshot(tenant),
-            Source::Fixed(snapshot) => snapshot.clone(),
+            Source::Fixed(snapshot, _) => snapshot.clone(),
+        }
+    }
+
+    /// The label sets of `tenant`. They may be ahead of a snapshot taken before, never behind.
+    pub fn series(&self, tenant: &TenantId) -> Arc<SeriesIndex> {
+        match &self.source {
+            Source::Storage(storage) => storage.series(tenant),
+            Source::Fixed(_, series) => Arc::clone(series),
         }
     }
 

@@ -20,6 +20,8 @@ pub mod plan;
 pub mod snapshot;
 pub mod source;
 
+mod ask;
+
 mod eval;
 pub mod functions;
 mod labels;
@@ -27,6 +29,7 @@ mod lexer;
 
 pub mod script;
 
+pub use ask::{Question, ask};
 pub use error::{Annotations, Error, ErrorKind};
 pub use plan::{Options, Plan, TimeRange};
 pub use source::{SampleSource, Selection, SeriesSamples};

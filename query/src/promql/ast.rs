@@ -79,7 +79,9 @@ impl Expr {
     /// Its place.
     pub fn span(&self) -> Span {
         match self {
-            Self::Number(_, span) | Self::Text(_, span) | Self::Paren(_, span) | Self::Unary { span, .. } => *span,
+            Self::Number(_, span) | Self::Text(_, span) | Self::Paren(_, span) | Self::Unary { span, .. } => {
+                *span
+            }
             Self::Binary(binary) => binary.left.span().to(binary.right.span()),
             Self::Aggregate(aggregate) => aggregate.span,
             Self::Call(call) => call.span,
@@ -295,7 +297,9 @@ impl AggregateOp {
     /// The type of its parameter, if it takes one.
     pub fn parameter(self) -> Option<Type> {
         match self {
-            Self::Topk | Self::Bottomk | Self::Quantile | Self::Limitk | Self::LimitRatio => Some(Type::Scalar),
+            Self::Topk | Self::Bottomk | Self::Quantile | Self::Limitk | Self::LimitRatio => {
+                Some(Type::Scalar)
+            }
             Self::CountValues => Some(Type::String),
             _ => None,
         }

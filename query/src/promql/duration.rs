@@ -1,8 +1,15 @@
 //! Durations as the query language writes them: `1h30m`, `250ms`, `5`.
 
 /// Units, largest first, in milliseconds.
-const UNITS: [(&str, i64); 7] =
-    [("y", 31_536_000_000), ("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, i64); 7] = [
+    ("y", 31_536_000_000),
+    ("w", 604_800_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 /// Reads a duration with units, each at most once and in falling order; in milliseconds.
 pub fn read_ms(text: &str) -> Option<i64> {
@@ -54,7 +61,9 @@ mod tests {
 
     #[test]
     fn durations_round_trip() {
-        for (text, ms) in [("5m", 300_000), ("1h30m", 5_400_000), ("1d1ms", 86_400_001), ("2w", 1_209_600_000)] {
+        for (text, ms) in
+            [("5m", 300_000), ("1h30m", 5_400_000), ("1d1ms", 86_400_001), ("2w", 1_209_600_000)]
+        {
             assert_eq!(read_ms(text), Some(ms));
             assert_eq!(read_ms(&show_ms(ms)), Some(ms), "{text}");
         }

@@ -4,6 +4,7 @@ mod aggregate;
 mod binary;
 mod calls;
 mod classic;
+mod info;
 mod leaf;
 mod math;
 mod operators;
@@ -74,7 +75,9 @@ impl Evaluator<'_> {
                 })?;
                 Ok(Value::Vector(rows))
             }
-            Node::Range(node) => Err(Error::execution("a range vector has no value at a step").at("", node.span)),
+            Node::Range(node) => {
+                Err(Error::execution("a range vector has no value at a step").at("", node.span))
+            }
         }
     }
 

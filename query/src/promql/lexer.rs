@@ -33,8 +33,8 @@ impl Token {
 
 /// Longer signs first, so that `<=` is not read as `<`.
 const SIGNS: [&str; 28] = [
-    "</", ">/", "==", "!=", "=~", "!~", "<=", ">=", "(", ")", "{", "}", "[", "]", ",", "=", "<", ">", "+", "-", "*",
-    "/", "%", "^", "@", ":", ";", "!",
+    "</", ">/", "==", "!=", "=~", "!~", "<=", ">=", "(", ")", "{", "}", "[", "]", ",", "=", "<", ">", "+",
+    "-", "*", "/", "%", "^", "@", ":", ";", "!",
 ];
 
 /// The tokens of `text`; the last one is [`Token::End`].
@@ -139,13 +139,14 @@ impl Lexer<'_> {
         }
         self.at = end;
         let literal = &self.text[start..end];
-        if let Some(ms) = duration::read_ms(literal).filter(|_| !literal.bytes().all(|b| b.is_ascii_digit())) {
+        if let Some(ms) = duration::read_ms(literal).filter(|_| !literal.bytes().all(|b| b.is_ascii_digit()))
+        {
             return Ok(Token::Duration(ms));
         }
         let value = number::read(literal);
-        value.map(Token::Number).ok_or_else(|| {
-            self.error(start, format_args!("bad number or duration syntax: {literal:?}"))
-        })
+        value
+            .map(Token::Number)
+            .ok_or_else(|| self.error(start, format_args!("bad number or duration syntax: {literal:?}")))
     }
 
     fn string(&mut self, quote: char) -> Result<Token, Error> {
@@ -159,8 +160,8 @@ impl Lexer<'_> {
             };
             self.at += c.len_utf8();
             if c == quote {
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| self.error(start, "string is not valid UTF-8"))?;
+                let text =
+                    String::from_utf8(bytes).map_err(|_| self.error(start, "string is not valid UTF-8"))?;
                 return Ok(Token::Text(text));
             }
             match c {

@@ -47,7 +47,8 @@ fn read_digits(lower: &str) -> Option<f64> {
     if let Some(hex) = plain.strip_prefix("0x") {
         return u64::from_str_radix(hex, 16).ok().map(|v| v as f64);
     }
-    let octal = plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let octal =
+        plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| (b'0'..=b'7').contains(&b));
     if octal {
         return u64::from_str_radix(&plain[1..], 8).ok().map(|v| v as f64);
     }
@@ -58,9 +59,7 @@ fn read_digits(lower: &str) -> Option<f64> {
 fn without_underscores(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let between = |i: usize| {
-        i > 0
-            && bytes[i - 1].is_ascii_hexdigit()
-            && bytes.get(i + 1).is_some_and(u8::is_ascii_hexdigit)
+        i > 0 && bytes[i - 1].is_ascii_hexdigit() && bytes.get(i + 1).is_some_and(u8::is_ascii_hexdigit)
     };
     let fine = bytes.iter().enumerate().all(|(i, &b)| b != b'_' || between(i));
     fine.then(|| text.replace('_', ""))

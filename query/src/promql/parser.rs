@@ -253,7 +253,8 @@ impl Parser<'_> {
         let span = start.to(self.last_span());
         let wanted = 1 + usize::from(op.parameter().is_some());
         let (Some(operand), true) = (args.pop(), args.len() + 1 == wanted) else {
-            let message = format!("wrong number of arguments for aggregate expression provided, expected {wanted}");
+            let message =
+                format!("wrong number of arguments for aggregate expression provided, expected {wanted}");
             return Err(self.error(span, message));
         };
         Ok(Expr::Aggregate(Box::new(Aggregate { op, operand, parameter: args.pop(), grouping, span })))
@@ -268,8 +269,27 @@ impl Parser<'_> {
             return Err(self.error(start, format_args!("function {name:?} is not enabled")));
         }
         self.expect("(", "function call")?;
-        let args = self.arguments("function call")?;
+        let args = if name == "info" { self.info_arguments()? } else { self.arguments("function call")? };
         Ok(Expr::Call(Call { function, args, span: start.to(self.last_span()) }))
+    }
+
+    /// Those of `info`, the second of which is only a selector, and may be one of everything.
+    fn info_arguments(&mut self) -> Result<Vec<Expr>, Error> {
+        let context = "function call";
+        if self.peek() == &Token::Sign(")") {
+            return self.arguments(context);
+        }
+        let mut args = vec![self.expression(0)?];
+        if self.peek() == &Token::Sign(",") && self.ahead(1) == &Token::Sign("{") {
+            self.advance();
+            args.push(Expr::Selector(Box::new(self.any_selector(None)?)));
+        }
+        if self.eat(",") {
+            args.extend(self.arguments(context)?);
+        } else {
+            self.expect(")", context)?;
+        }
+        Ok(args)
     }
 
     /// Arguments up to and with the closing parenthesis.

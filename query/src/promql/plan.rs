@@ -5,7 +5,7 @@ mod lower;
 use std::sync::atomic::AtomicBool;
 
 use weir_model::limits::{PROMQL_POINTS, PROMQL_SAMPLES};
-use weir_storage::Labels;
+use weir_storage::{LabelMatcher, Labels};
 
 use super::ast::{AggregateOp, BinaryOp, Expr, Extent, Grouping, Matching, Span, Type};
 use super::error::{Annotations, Error};
@@ -70,13 +70,13 @@ impl Plan {
         if let TimeRange::Steps(grid) = time {
             if !matches!(expr.kind(), Type::Scalar | Type::Vector) {
                 let kind = expr.kind().name();
-                let message = format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
+                let message = format!(
+                    "invalid expression type {kind:?} for range query, must be Scalar or instant Vector"
+                );
                 return Err(Error::bad_data(message));
             }
-            if grid.len() > PROMQL_POINTS {
-                let message = format!(
-                    "exceeded maximum resolution of {PROMQL_POINTS} points per timeseries. Try decreasing the query resolution (?step=XX)"
-                );
+            if grid.len() > PROMQL_POINTS + 1 {
+                let message = "exceeded maximum resolution of 11,000 points per timeseries";
                 return Err(Error::bad_data(message));
             }
         }
@@ -173,6 +173,8 @@ pub(super) struct CallNode {
     pub(super) arg_spans: Vec<Span>,
     /// The labels that `absent` gives to its result.
     pub(super) absent: Labels,
+    /// The conditions that `info` puts on info series.
+    pub(super) matchers: Vec<LabelMatcher>,
 }
 
 /// The newest sample of each series within the look-back.

@@ -5,20 +5,24 @@ mod compare;
 mod parse;
 mod points;
 mod rerun;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 
-use weir_storage::Labels;
+use weir_model::TenantId;
+use weir_storage::{Labels, WriteBatch};
 
+use super::ask;
 use super::ast::Expr;
 use super::error::Error;
 use super::parser;
 use super::plan::{Options, Plan, TimeRange};
 use super::source::MemorySource;
 use super::value::{Answer, Grid};
+use crate::engine::Engine;
 
 use parse::{Command, Eval, Load};
 
@@ -73,16 +77,91 @@ pub fn run(text: &str, options: &Options) -> Result<Report, ScriptError> {
         match command {
             Command::Clear => source.clear(),
             Command::Load(load) => insert(&mut source, &load),
-            Command::Eval(eval) => match check(&eval, &source, options) {
-                Ok(()) => report.passed += 1,
-                Err(Mismatch { expected, got }) => {
-                    let (line, query) = (eval.line, eval.query.clone());
-                    report.failed.push(Failure { line, query, expected, got });
-                }
-            },
+            Command::Eval(eval) => {
+                let target = Target { place: Place::Memory(&source), options };
+                report.count(&eval, futures::executor::block_on(check(&eval, &target)));
+            }
         }
     }
     Ok(report)
+}
+
+/// A script whose series are written to a store, each state of them to a tenant of its own.
+#[derive(Debug)]
+pub struct Stored {
+    evals: Vec<(Eval, usize)>,
+    /// The series that are there at some evaluation, in the order in which they were loaded.
+    states: Vec<Vec<(Labels, Vec<points::Loaded>)>>,
+}
+
+impl Stored {
+    /// Reads the script `text`.
+    pub fn new(text: &str) -> Result<Self, ScriptError> {
+        let mut stored = Self { evals: Vec::new(), states: Vec::new() };
+        let (mut state, mut changed) = (Vec::new(), true);
+        for command in parse::parse(text)? {
+            match command {
+                Command::Clear => {
+                    state.clear();
+                    changed = true;
+                }
+                Command::Load(load) => {
+                    state.extend(whole(&load));
+                    changed = true;
+                }
+                Command::Eval(eval) => {
+                    if std::mem::take(&mut changed) {
+                        stored.states.push(state.clone());
+                    }
+                    stored.evals.push((eval, stored.states.len() - 1));
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    /// What must be written before the script is run.
+    pub fn writes(&self) -> impl Iterator<Item = Result<WriteBatch, arrow::error::ArrowError>> {
+        self.states.iter().enumerate().map(|(number, state)| stored::rows(tenant(number), state))
+    }
+
+    /// Evaluates what the script asks for, over an engine whose store has what was to be written.
+    pub async fn run(&self, engine: &Engine, options: &Options) -> Report {
+        let mut report = Report::default();
+        for (eval, state) in &self.evals {
+            let tenant = tenant(*state);
+            let target = Target { place: Place::Stored(engine, &tenant), options };
+            report.count(eval, check(eval, &target).await);
+        }
+        report
+    }
+}
+
+/// The rows that the `load` commands of `text` stand for.
+#[cfg(test)]
+pub(crate) fn loaded(tenant: TenantId, text: &str) -> WriteBatch {
+    let loads = parse::parse(text).expect("a script").into_iter().filter_map(|command| match command {
+        Command::Load(load) => Some(whole(&load)),
+        _ => None,
+    });
+    stored::rows(tenant, &loads.flatten().collect::<Vec<_>>()).expect("rows")
+}
+
+/// The tenant that holds the state `number` of a script's series.
+fn tenant(number: usize) -> TenantId {
+    TenantId::new(&format!("state-{number}")).unwrap_or_default()
+}
+
+impl Report {
+    fn count(&mut self, eval: &Eval, outcome: Result<(), Mismatch>) {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(Mismatch { expected, got }) => {
+                let (line, query) = (eval.line, eval.query.clone());
+                self.failed.push(Failure { line, query, expected, got });
+            }
+        }
+    }
 }
 
 /// What an evaluation should have given and what it gave.
@@ -104,41 +183,64 @@ impl Mismatch {
     }
 }
 
-fn insert(source: &mut MemorySource, load: &Load) {
-    let mut all: Vec<(Labels, Vec<points::Loaded>)> = load.series.clone();
+/// The series of `load`, and the native histograms made of them where it asks for those.
+fn whole(load: &Load) -> Vec<(Labels, Vec<points::Loaded>)> {
+    let mut all = load.series.clone();
     if load.with_custom_buckets {
         all.extend(points::custom_bucket_histograms(&load.series));
     }
-    for (labels, loaded) in all {
+    all
+}
+
+fn insert(source: &mut MemorySource, load: &Load) {
+    for (labels, loaded) in whole(load) {
         for point in loaded {
             source.insert(&labels, point.time, point.sample, point.start);
         }
     }
 }
 
-fn evaluate(expr: &Expr, time: TimeRange, source: &MemorySource, options: &Options) -> Result<Answer, Error> {
-    let plan = Plan::new(expr, time, options.clone())?;
-    let fetched = futures::executor::block_on(plan.fetch(source))?;
-    plan.evaluate(&fetched, &AtomicBool::new(false))
+/// What scripts are evaluated on.
+struct Target<'a> {
+    place: Place<'a>,
+    options: &'a Options,
 }
 
-fn check(eval: &Eval, source: &MemorySource, options: &Options) -> Result<(), Mismatch> {
-    let answer = parser::parse(&eval.query, options.experimental).and_then(|expr| {
-        let answer = evaluate(&expr, eval.time, source, options)?;
-        Ok((expr, answer))
-    });
-    let (expr, answer) = match (answer, &eval.expect.fail) {
+enum Place<'a> {
+    Memory(&'a MemorySource),
+    Stored(&'a Engine, &'a TenantId),
+}
+
+impl Target<'_> {
+    async fn evaluate(&self, expr: &Expr, time: TimeRange) -> Result<Answer, Error> {
+        let plan = Plan::new(expr, time, self.options.clone())?;
+        match self.place {
+            Place::Memory(source) => plan.evaluate(&plan.fetch(source).await?, &AtomicBool::new(false)),
+            Place::Stored(engine, tenant) => ask::answer(engine, tenant, plan, None).await,
+        }
+    }
+}
+
+async fn check(eval: &Eval, target: &Target<'_>) -> Result<(), Mismatch> {
+    let parsed = parser::parse(&eval.query, target.options.experimental);
+    let answer = match &parsed {
+        Ok(expr) => target.evaluate(expr, eval.time).await,
+        Err(error) => Err(error.clone()),
+    };
+    let answer = match (answer, &eval.expect.fail) {
         (Err(error), Some(pattern)) if pattern.matches(&error.message) => return Ok(()),
-        (Err(error), Some(pattern)) => return Err(Mismatch::new(format!("failure {pattern}"), error.message)),
-        (Ok((_, answer)), Some(_)) => return Err(Mismatch::new("failure", format!("{:?}", answer.output))),
+        (Err(error), Some(pattern)) => {
+            return Err(Mismatch::new(format!("failure {pattern}"), error.message));
+        }
+        (Ok(answer), Some(_)) => return Err(Mismatch::new("failure", format!("{:?}", answer.output))),
         (Err(error), None) => return Err(Mismatch::new("a result", format!("error: {error}"))),
-        (Ok(both), None) => both,
+        (Ok(answer), None) => answer,
     };
     compare::annotations(eval, &answer.annotations)?;
     compare::output(eval, &answer.output)?;
-    if let TimeRange::Instant(time) = eval.time {
-        rerun::pinned(eval, time, &expr, source, options)?;
-        rerun::as_range(eval, time, &expr, source, options)?;
+    if let (TimeRange::Instant(time), Ok(expr)) = (eval.time, &parsed) {
+        rerun::pinned(eval, time, expr, target).await?;
+        rerun::as_range(eval, time, expr, target).await?;
     }
     Ok(())
 }

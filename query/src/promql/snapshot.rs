@@ -89,7 +89,8 @@ fn filter(found: &[(SeriesId, Labels)], selection: &Selection) -> Expr {
     };
     let metrics: BTreeSet<&str> = found.iter().map(|(_, labels)| labels.metric()).collect();
     let metric = col("metric").in_list(metrics.into_iter().map(lit).collect(), false);
-    let time = col("time").gt_eq(micros(selection.after + 1)).and(col("time").lt(micros(selection.until + 1)));
+    let time =
+        col("time").gt_eq(micros(selection.after + 1)).and(col("time").lt(micros(selection.until + 1)));
     let all = metric.and(time);
     if found.len() > LISTED_IDS {
         return all;
@@ -121,7 +122,8 @@ impl Runs {
     fn append(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         let column = |name: &str, as_type: DataType| {
             let column = batch.column_by_name(name);
-            let column = column.ok_or_else(|| Error::internal(format!("`samples` has no column `{name}`")))?;
+            let column =
+                column.ok_or_else(|| Error::internal(format!("`samples` has no column `{name}`")))?;
             // Files may hold a moment in another unit than hot rows do.
             cast(column, &as_type).map_err(Error::internal)
         };

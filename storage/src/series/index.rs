@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use arrow::array::RecordBatch;
 use weir_model::{SeriesId, limits};
 
-use super::{Known, LabelMatcher, Labels, MatchOp};
+use super::{Known, LabelMatcher, Labels, MatchOp, series_of};
 
 /// The series of one tenant.
 #[derive(Debug)]
@@ -46,6 +47,15 @@ impl SeriesIndex {
     pub(super) fn with_limit(limit: usize) -> Self {
         let index = Index { limit, by_id: HashMap::new(), stored: Vec::new(), postings: HashMap::new() };
         Self { index: RwLock::new(index) }
+    }
+
+    /// The series in batches of the table `series`.
+    pub fn of_rows<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> Self {
+        let index = Self::default();
+        for batch in batches {
+            index.add(series_of(batch)); // rows of colliding ids are left out
+        }
+        index
     }
 
     /// What is known of the series `id` with these labels on the day `date` (days since 1970). A series

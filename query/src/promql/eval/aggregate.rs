@@ -168,7 +168,12 @@ fn fold_float(node: &AggregateNode, cell: &mut Cell, value: f64) {
     }
 }
 
-fn fold_histogram(node: &AggregateNode, cell: &mut Cell, histogram: &Histogram, annotations: &mut Annotations) {
+fn fold_histogram(
+    node: &AggregateNode,
+    cell: &mut Cell,
+    histogram: &Histogram,
+    annotations: &mut Annotations,
+) {
     match node.op {
         AggregateOp::Sum | AggregateOp::Avg => match &mut *cell {
             Cell::Mixed => {}

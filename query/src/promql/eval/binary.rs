@@ -205,7 +205,11 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
         let absent = Row { labels: signature.clone(), drop_name: false, cells: Vec::new() };
         if (group.one.is_empty() && one_fill.is_none()) || (group.many.is_empty() && many_fill.is_none()) {
             // No partner at any step; duplicates among the "one" side are a mistake even so.
-            return if group.many.is_empty() { Ok(()) } else { (0..self.grid.len()).try_for_each(|s| self.the_one(group, s).map(|_| ())) };
+            return if group.many.is_empty() {
+                Ok(())
+            } else {
+                (0..self.grid.len()).try_for_each(|s| self.the_one(group, s).map(|_| ()))
+            };
         }
         let pairs = |many: usize, one: usize| (many, one);
         // Result rows are found once per pair of rows, not per step.
@@ -302,7 +306,8 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
             };
             return Err(Error::execution(message).at("", self.node.span));
         }
-        let (left, right) = if self.node.matching.group == Group::Right { (&one, &many) } else { (&many, &one) };
+        let (left, right) =
+            if self.node.matching.group == Group::Right { (&one, &many) } else { (&many, &one) };
         let notes = (&mut self.evaluator.annotations, self.node.span);
         let result = operators::apply(self.node.op, (left, right), left, self.node.bool_result, notes);
         self.out[target].cells[step] = result;

@@ -53,7 +53,7 @@ impl Evaluator<'_> {
             "sort_by_label" | "sort_by_label_desc" => self.sort_by_label(node, grid),
             "label_replace" => self.label_replace(node, grid).map(Value::Vector),
             "label_join" => self.label_join(node, grid).map(Value::Vector),
-            "info" => Err(Error::execution("function `info` is not supported yet").at("", node.span)),
+            "info" => self.info(node, grid).map(Value::Vector),
             _ if name.starts_with("histogram_") => self.histogram_call(node, grid).map(Value::Vector),
             _ => self.scalar_call(node, grid),
         }
@@ -76,7 +76,9 @@ impl Evaluator<'_> {
                 let pick = if node.function.name == "min_of" { f64::min } else { f64::max };
                 Ok(Value::Scalar(a.into_iter().zip(b).map(|(a, b)| pick(a, b)).collect()))
             }
-            name => Err(Error::execution(format!("function `{name}` is not supported yet")).at("", node.span)),
+            name => {
+                Err(Error::execution(format!("function `{name}` is not supported yet")).at("", node.span))
+            }
         }
     }
 

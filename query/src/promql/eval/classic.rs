@@ -74,7 +74,8 @@ impl Evaluator<'_> {
             for q in &q {
                 operators::quantile_range(&mut self.annotations, *span, *q);
             }
-            let found = self.ask(node, rows.clone(), grid, node.arg_spans[0], |step| Question::Quantile(q[step]))?;
+            let found =
+                self.ask(node, rows.clone(), grid, node.arg_spans[0], |step| Question::Quantile(q[step]))?;
             for mut row in found {
                 let value = number::show(q.first().copied().unwrap_or(f64::NAN));
                 row.labels = labels::with(&row.labels, &label, &value);
@@ -133,7 +134,8 @@ impl Evaluator<'_> {
                         family_of(&mut families, key, row).buckets.push((bound, at));
                     }
                     None => {
-                        let message = format!("bucket label \"le\" is missing or has a malformed value of {text:?}");
+                        let message =
+                            format!("bucket label \"le\" is missing or has a malformed value of {text:?}");
                         self.annotations.warn(span, named(message, row.labels.metric()));
                     }
                 }

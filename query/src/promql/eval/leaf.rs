@@ -12,6 +12,9 @@ use crate::promql::value::{Grid, Points, Row, Sample};
 
 use super::window::{self, Context, Slice, Window};
 
+/// Steps after which a sweep asks whether anybody still waits for it.
+const CHECKED_STEPS: usize = 256;
+
 /// Who takes rows as they are made.
 pub(super) type Sink<'s> = dyn FnMut(&mut Evaluator<'_>, Row) -> Result<(), Error> + 's;
 
@@ -100,6 +103,9 @@ impl Evaluator<'_> {
             let mut sweep = Sweep::new(series, range, evaluator.options.lookback_ms);
             let mut cells = Vec::with_capacity(grid.len());
             for (step, time) in grid.times().enumerate() {
+                if step % CHECKED_STEPS == 0 {
+                    evaluator.check()?;
+                }
                 context.parameters.clear();
                 context.parameters.extend(parameters.iter().map(|p| p[step]));
                 context.time = time;

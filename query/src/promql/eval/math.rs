@@ -22,7 +22,15 @@ pub(super) fn find(name: &str) -> Option<fn(f64) -> f64> {
         "log10" => f64::log10,
         "log2" => f64::log2,
         "rad" => f64::to_radians,
-        "sgn" => |v| if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { v },
+        "sgn" => |v| {
+            if v > 0.0 {
+                1.0
+            } else if v < 0.0 {
+                -1.0
+            } else {
+                v
+            }
+        },
         "sin" => f64::sin,
         "sinh" => f64::sinh,
         "sqrt" => f64::sqrt,

@@ -72,7 +72,9 @@ pub(super) fn apply(
     let outcome = match (a, b) {
         (Sample::Absent, _) | (_, Sample::Absent) => return Sample::Absent,
         (Sample::Float(a), Sample::Float(b)) if op.compares() => Outcome::Holds(compare(op, *a, *b)),
-        (Sample::Float(a), Sample::Float(b)) if !trims(op) => Outcome::Sample(Sample::Float(arithmetic(op, *a, *b))),
+        (Sample::Float(a), Sample::Float(b)) if !trims(op) => {
+            Outcome::Sample(Sample::Float(arithmetic(op, *a, *b)))
+        }
         (Sample::Histogram(a), Sample::Float(b)) => scaled(op, a, *b),
         (Sample::Float(a), Sample::Histogram(b)) if op == BinaryOp::Mul => scaled(op, b, *a),
         (Sample::Histogram(a), Sample::Histogram(b)) => histograms(op, a, b, (&mut *notes.0, notes.1)),

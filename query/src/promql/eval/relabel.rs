@@ -80,7 +80,8 @@ impl Evaluator<'_> {
         let value = |row: &Row, name: &str| row.labels.get(name).unwrap_or_default().to_owned();
         rows.sort_by(|a, b| {
             let by_names = names.iter().map(|name| natural(&value(a, name), &value(b, name)));
-            let ordering = by_names.fold(Ordering::Equal, Ordering::then).then_with(|| a.labels.cmp(&b.labels));
+            let ordering =
+                by_names.fold(Ordering::Equal, Ordering::then).then_with(|| a.labels.cmp(&b.labels));
             if descending { ordering.reverse() } else { ordering }
         });
         Ok(Value::Vector(rows))

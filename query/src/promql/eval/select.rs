@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use weir_storage::Labels;
 
-use super::aggregate::{group_of, ignored};
 use super::Evaluator;
+use super::aggregate::{group_of, ignored};
 use crate::promql::ast::AggregateOp;
 use crate::promql::error::Error;
 use crate::promql::number::{nan_first, show};

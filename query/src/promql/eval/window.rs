@@ -76,7 +76,11 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// `message` with the metric's name, as warnings end.
     fn named(&self, message: &str) -> String {
-        if self.metric.is_empty() { message.to_owned() } else { format!("{message} for metric name {:?}", self.metric) }
+        if self.metric.is_empty() {
+            message.to_owned()
+        } else {
+            format!("{message} for metric name {:?}", self.metric)
+        }
     }
 
     fn warn(&mut self, message: &str) {

@@ -92,7 +92,11 @@ fn check_call(text: &str, call: &Call) -> Result<(), Error> {
         check_extent(text, call, arg)?;
     }
     if name == "info" && call.args.get(1).is_some_and(|arg| !matches!(arg, Expr::Selector(_))) {
-        return Err(Error::parse(text, call.span, "expected label selectors only in second argument of info"));
+        return Err(Error::parse(
+            text,
+            call.span,
+            "expected label selectors only in second argument of info",
+        ));
     }
     Ok(())
 }
@@ -110,7 +114,10 @@ fn check_extent(text: &str, call: &Call, arg: &Expr) -> Result<(), Error> {
     if fitting.contains(&call.function.name) {
         return Ok(());
     }
-    let message =
-        format!("{word} modifier can only be used with: {} - not with {}", fitting.join(", "), call.function.name);
+    let message = format!(
+        "{word} modifier can only be used with: {} - not with {}",
+        fitting.join(", "),
+        call.function.name
+    );
     Err(Error::execution(message).at(text, call.span))
 }

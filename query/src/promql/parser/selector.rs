@@ -13,6 +13,16 @@ const FARTHEST_MS: f64 = 1e15;
 impl Parser<'_> {
     /// `name{a="b"}`, the name read already.
     pub(super) fn selector(&mut self, name: Option<(String, Span)>) -> Result<Expr, Error> {
+        let selector = self.any_selector(name)?;
+        if selector.matchers.iter().all(|matcher| matcher.matches("")) {
+            let message = "vector selector must contain at least one non-empty matcher";
+            return Err(self.error(selector.span, message));
+        }
+        Ok(Expr::Selector(Box::new(selector)))
+    }
+
+    /// A selector that may select everything.
+    pub(super) fn any_selector(&mut self, name: Option<(String, Span)>) -> Result<Selector, Error> {
         let start = name.as_ref().map_or(self.span(), |(_, span)| *span);
         let mut matchers = Vec::new();
         if let Some((name, span)) = name {
@@ -22,16 +32,13 @@ impl Parser<'_> {
             self.matchers(&mut matchers)?;
         }
         let span = start.to(self.last_span());
-        if matchers.iter().all(|matcher| matcher.matches("")) {
-            return Err(self.error(span, "vector selector must contain at least one non-empty matcher"));
-        }
         let names = matchers.iter().filter(|m| m.name == "__name__" && m.op == MatchOp::Equal).count();
         if names > 1 && matchers[0].name == "__name__" {
             let message = format!("metric name must not be set twice: {:?}", matchers[0].value);
             return Err(self.error(span, message));
         }
         let (shift, extent) = (Shift::default(), Extent::Plain);
-        Ok(Expr::Selector(Box::new(Selector { matchers, range: None, shift, extent, span })))
+        Ok(Selector { matchers, range: None, shift, extent, span })
     }
 
     fn matcher(&self, span: Span, name: &str, op: MatchOp, value: &str) -> Result<LabelMatcher, Error> {
@@ -53,7 +60,10 @@ impl Parser<'_> {
                 Token::Number(value) if value.is_infinite() => ("inf".to_owned(), false),
                 Token::Number(value) if value.is_nan() => ("nan".to_owned(), false),
                 other => {
-                    let message = format!("unexpected {} in {context}, expected identifier or \"}}\"", other.describe());
+                    let message = format!(
+                        "unexpected {} in {context}, expected identifier or \"}}\"",
+                        other.describe()
+                    );
                     return Err(self.error(span, message));
                 }
             };
@@ -65,7 +75,9 @@ impl Parser<'_> {
                 // A lone quoted name is the metric.
                 Token::Sign("," | "}") if quoted => {
                     if matchers.iter().any(|m| m.name == "__name__" && m.op == MatchOp::Equal) {
-                        return Err(self.error(span, format_args!("metric name must not be set twice: {name:?}")));
+                        return Err(
+                            self.error(span, format_args!("metric name must not be set twice: {name:?}"))
+                        );
                     }
                     let matcher = self.matcher(span, "__name__", MatchOp::Equal, &name)?;
                     matchers.insert(0, matcher);
@@ -246,7 +258,12 @@ impl Parser<'_> {
             while let Some(op) = parser.operator().filter(|op| {
                 matches!(
                     op,
-                    BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Pow
+                    BinaryOp::Add
+                        | BinaryOp::Sub
+                        | BinaryOp::Mul
+                        | BinaryOp::Div
+                        | BinaryOp::Mod
+                        | BinaryOp::Pow
                 ) && op.precedence() >= least
             }) {
                 chain += 1;

@@ -16,7 +16,9 @@ fn grouped(text: &str) -> String {
         use crate::promql::ast::Expr;
         match expr {
             Expr::Binary(b) => format!("<{} {} {}>", show(&b.left), b.op, show(&b.right)),
-            Expr::Unary { operand, negate, .. } => format!("{}{}", if *negate { "-" } else { "+" }, show(operand)),
+            Expr::Unary { operand, negate, .. } => {
+                format!("{}{}", if *negate { "-" } else { "+" }, show(operand))
+            }
             Expr::Paren(inner, _) => show(inner),
             other => other.to_string(),
         }
@@ -69,7 +71,10 @@ fn mistakes_are_named_with_line_and_column() {
         ("", "1:1: parse error: no expression found in input"),
         ("sum(", "1:5: parse error: unexpected end of input, expected an expression"),
         ("a +\n  )", "2:3: parse error: unexpected \")\", expected an expression"),
-        ("rate(x)", "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector"),
+        (
+            "rate(x)",
+            "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
+        ),
         ("nosuch(x)", "1:1: parse error: unknown function with name \"nosuch\""),
         ("1 == 2", "1:1: parse error: comparisons between scalars must use BOOL modifier"),
         ("{a=\"\"}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
@@ -78,7 +83,10 @@ fn mistakes_are_named_with_line_and_column() {
         ("ü", "1:1: parse error: unexpected character: 'ü'"),
         ("\"open", "1:1: parse error: unterminated quoted string"),
         ("x[0s]", "1:2: parse error: duration must be greater than 0"),
-        ("topk(x)", "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2"),
+        (
+            "topk(x)",
+            "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2",
+        ),
         ("1 + bool 2", "1:5: parse error: bool modifier can only be used on comparison operators"),
         ("a b", "1:3: parse error: unexpected identifier \"b\""),
     ] {
@@ -89,7 +97,9 @@ fn mistakes_are_named_with_line_and_column() {
 
 #[test]
 fn experimental_syntax_needs_the_feature() {
-    for text in ["mad_over_time(x[5m])", "x[5m + 1m]", "a + fill(0) b", "limitk(1, a)", "rate(x[1m] anchored)"] {
+    for text in
+        ["mad_over_time(x[5m])", "x[5m + 1m]", "a + fill(0) b", "limitk(1, a)", "rate(x[1m] anchored)"]
+    {
         assert!(parse(text, true).is_ok(), "{text}");
         assert!(parse(text, false).is_err(), "{text}");
     }
@@ -116,9 +126,55 @@ fn depth_bombs_are_refused() {
 }
 
 const PIECES: &[&str] = &[
-    "a", "b:c", "sum", "by", "on", "(", ")", "{", "}", "[", "]", ",", "=", "==", "!~", "=~", "+", "-", "^", "@", ":",
-    "offset", "5m", "1", "1.5e3", "\"x\"", "'", "rate", "start", "end", "bool", "group_left", "ignoring", "and", "or",
-    "unless", "\\", "é", "NaN", "inf", "0x", "#", "\n", "step()", "fill", "anchored", "histogram_quantile", "`", "atan2",
+    "a",
+    "b:c",
+    "sum",
+    "by",
+    "on",
+    "(",
+    ")",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "=",
+    "==",
+    "!~",
+    "=~",
+    "+",
+    "-",
+    "^",
+    "@",
+    ":",
+    "offset",
+    "5m",
+    "1",
+    "1.5e3",
+    "\"x\"",
+    "'",
+    "rate",
+    "start",
+    "end",
+    "bool",
+    "group_left",
+    "ignoring",
+    "and",
+    "or",
+    "unless",
+    "\\",
+    "é",
+    "NaN",
+    "inf",
+    "0x",
+    "#",
+    "\n",
+    "step()",
+    "fill",
+    "anchored",
+    "histogram_quantile",
+    "`",
+    "atan2",
 ];
 
 proptest! {
@@ -157,7 +213,16 @@ fn expression() -> impl Strategy<Value = String> {
         Just("vector(1e-3)".to_owned()),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
-        let op = prop::sample::select(vec!["+", "*", "^", "== bool", "and", "or on (a)", "/ ignoring (b) group_left (c)", "atan2"]);
+        let op = prop::sample::select(vec![
+            "+",
+            "*",
+            "^",
+            "== bool",
+            "and",
+            "or on (a)",
+            "/ ignoring (b) group_left (c)",
+            "atan2",
+        ]);
         prop_oneof![
             (inner.clone(), op, inner.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
             inner.clone().prop_map(|a| format!("-({a})")),

@@ -32,7 +32,9 @@ impl Lowering<'_> {
         Ok(match expr {
             Expr::Number(value, _) => Node::Number(*value),
             Expr::Text(text, _) => Node::Text(text.clone()),
-            Expr::Paren(inner, _) | Expr::Unary { negate: false, operand: inner, .. } => self.node(inner, grid)?,
+            Expr::Paren(inner, _) | Expr::Unary { negate: false, operand: inner, .. } => {
+                self.node(inner, grid)?
+            }
             Expr::Unary { operand, .. } => Node::Negate(Box::new(self.node(operand, grid)?)),
             Expr::Binary(binary) => Node::Binary(Box::new(BinaryNode {
                 op: binary.op,
@@ -57,14 +59,39 @@ impl Lowering<'_> {
     }
 
     fn call(&mut self, call: &Call, grid: Grid) -> Result<Node, Error> {
-        let args = call.args.iter().map(|arg| self.node(arg, grid)).collect::<Result<_, _>>()?;
+        // What `info` selects is no argument to be evaluated.
+        let evaluated = if call.function.name == "info" { &call.args[..1] } else { &call.args };
+        let mut args = evaluated.iter().map(|arg| self.node(arg, grid)).collect::<Result<Vec<_>, _>>()?;
+        let matchers = if call.function.name == "info" {
+            let (matchers, series) = self.info_series(call, grid)?;
+            args.push(series);
+            matchers
+        } else {
+            Vec::new()
+        };
         Ok(Node::Call(Box::new(CallNode {
             function: call.function,
             args,
             span: call.span,
             arg_spans: call.args.iter().map(Expr::span).collect(),
             absent: absent_labels(call.args.first()),
+            matchers,
         })))
+    }
+
+    /// The series that `info` takes labels from, and the conditions on them as they were written.
+    fn info_series(&mut self, call: &Call, grid: Grid) -> Result<(Vec<LabelMatcher>, Node), Error> {
+        let target = || LabelMatcher::new("__name__", MatchOp::Equal, "target_info").map_err(Error::internal);
+        let matchers = match call.args.get(1).map(Expr::inner) {
+            Some(Expr::Selector(selector)) => selector.matchers.clone(),
+            _ => vec![target()?],
+        };
+        let mut asked = matchers.clone();
+        if asked.iter().all(|matcher| matcher.name != "__name__") {
+            asked.push(target()?);
+        }
+        let selection = self.select(&asked, grid.start - self.options.lookback_ms, grid.end);
+        Ok((matchers, Node::Instant(Box::new(InstantNode { selection, at: None, offset: 0 }))))
     }
 
     fn selector(&mut self, selector: &Selector, grid: Grid) -> Result<Node, Error> {
@@ -75,7 +102,10 @@ impl Lowering<'_> {
         let Some(range) = &selector.range else {
             let (at, offset) = match selector.extent {
                 Extent::Plain => (at, offset),
-                _ => return Err(Error::execution("anchored and smoothed need a range vector here").at("", selector.span)),
+                _ => {
+                    return Err(Error::execution("anchored and smoothed need a range vector here")
+                        .at("", selector.span));
+                }
             };
             let selection = self.select(&selector.matchers, after - lookback, until);
             return Ok(Node::Instant(Box::new(InstantNode { selection, at, offset })));
@@ -115,7 +145,8 @@ impl Lowering<'_> {
 
     /// The index of a selection that covers these samples.
     fn select(&mut self, matchers: &[LabelMatcher], after: i64, until: i64) -> usize {
-        let key: String = matchers.iter().map(|m| format!("{:?} {:?} {:?};", m.name, m.op, m.value)).collect();
+        let key: String =
+            matchers.iter().map(|m| format!("{:?} {:?} {:?};", m.name, m.op, m.value)).collect();
         if let Some(&at) = self.seen.get(&key) {
             let known = &mut self.selections[at];
             // Far apart, one scan over the gap would read more than two.

@@ -2,8 +2,8 @@
 
 use weir_storage::Labels;
 
-use super::parse::{Eval, Pattern};
 use super::Mismatch;
+use super::parse::{Eval, Pattern};
 use crate::promql::error::Annotations;
 use crate::promql::histogram::ResetHint;
 use crate::promql::labels;
@@ -130,7 +130,9 @@ fn value(sample: &Sample) -> String {
     match sample {
         Sample::Absent => "nothing".to_owned(),
         Sample::Float(value) => show(*value),
-        Sample::Histogram(histogram) => format!("{histogram} (schema {}, {:?})", histogram.schema, histogram.hint),
+        Sample::Histogram(histogram) => {
+            format!("{histogram} (schema {}, {:?})", histogram.schema, histogram.hint)
+        }
     }
 }
 

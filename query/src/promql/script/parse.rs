@@ -121,7 +121,14 @@ fn is_command(line: &str) -> bool {
     let word = line.split_whitespace().next().unwrap_or_default();
     matches!(
         word,
-        "clear" | "load" | "load_with_nhcb" | "eval" | "eval_fail" | "eval_warn" | "eval_info" | "eval_ordered"
+        "clear"
+            | "load"
+            | "load_with_nhcb"
+            | "eval"
+            | "eval_fail"
+            | "eval_warn"
+            | "eval_info"
+            | "eval_ordered"
     )
 }
 
@@ -271,7 +278,8 @@ fn result(line: usize, text: &str, results: &mut Results) -> Result<(), ScriptEr
 
 /// The labels that a line begins with, and what follows them.
 fn split_series(text: &str) -> Option<(Labels, &str)> {
-    let name = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
+    let name =
+        text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
     let after = text[name..].trim_start();
     let end = if after.starts_with('{') && !after.starts_with("{{") {
         text.len() - after.len() + closing_brace(after)?

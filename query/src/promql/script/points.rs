@@ -82,7 +82,8 @@ fn signed(text: &str) -> Option<(f64, &str)> {
         end = 3;
     } else {
         while let Some(&b) = bytes.get(end) {
-            let exponent = matches!(b, b'e' | b'E') || (matches!(b, b'+' | b'-') && end > 0 && matches!(bytes[end - 1], b'e' | b'E'));
+            let exponent = matches!(b, b'e' | b'E')
+                || (matches!(b, b'+' | b'-') && end > 0 && matches!(bytes[end - 1], b'e' | b'E'));
             if !(b.is_ascii_digit() || b == b'.' || exponent) {
                 break;
             }

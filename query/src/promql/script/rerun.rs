@@ -1,26 +1,32 @@
 //! An instant query run in other ways that must not change its result.
 
 use super::parse::Eval;
-use super::{Mismatch, compare, evaluate, steps};
+use super::{Mismatch, Target, compare, steps};
 use crate::promql::ast::{At, Expr, Selector};
-use crate::promql::plan::{Options, TimeRange};
-use crate::promql::source::MemorySource;
+use crate::promql::plan::TimeRange;
 use crate::promql::value::{Output, Sample};
 
 /// Functions whose result depends on the moment of evaluation even where every selector is pinned.
 const TIMELY: &[&str] = &[
-    "day_of_month", "day_of_week", "day_of_year", "days_in_month", "deriv", "hour", "minute", "month",
-    "predict_linear", "time", "timestamp", "start_timestamp", "year", "start", "end",
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "days_in_month",
+    "deriv",
+    "hour",
+    "minute",
+    "month",
+    "predict_linear",
+    "time",
+    "timestamp",
+    "start_timestamp",
+    "year",
+    "start",
+    "end",
 ];
 
 /// With `@ time` on every selector, at other moments.
-pub(super) fn pinned(
-    eval: &Eval,
-    time: i64,
-    expr: &Expr,
-    source: &MemorySource,
-    options: &Options,
-) -> Result<(), Mismatch> {
+pub(super) async fn pinned(eval: &Eval, time: i64, expr: &Expr, target: &Target<'_>) -> Result<(), Mismatch> {
     if eval.expect.matrix.is_some() || eval.expect.text.is_some() || calls(expr, TIMELY) {
         return Ok(());
     }
@@ -32,7 +38,7 @@ pub(super) fn pinned(
     };
     for moment in moments {
         let how = format!("with `@` at {moment} ms");
-        let answer = evaluate(&expr, TimeRange::Instant(moment), source, options);
+        let answer = target.evaluate(&expr, TimeRange::Instant(moment)).await;
         let answer = answer.map_err(|e| Mismatch::new("a result", e.to_string()).when(&how))?;
         compare::annotations(eval, &answer.annotations).map_err(|m| m.when(&how))?;
         compare::output(eval, &answer.output).map_err(|m| m.when(&how))?;
@@ -41,12 +47,11 @@ pub(super) fn pinned(
 }
 
 /// As a range query, the middle step of which is the moment asked for.
-pub(super) fn as_range(
+pub(super) async fn as_range(
     eval: &Eval,
     time: i64,
     expr: &Expr,
-    source: &MemorySource,
-    options: &Options,
+    target: &Target<'_>,
 ) -> Result<(), Mismatch> {
     let expect = &eval.expect;
     if expect.ordered || expect.matrix.is_some() || expect.text.is_some() || uses_range(&eval.query) {
@@ -54,7 +59,7 @@ pub(super) fn as_range(
     }
     let grid = steps(time - 60_000, time + 60_000, 60_000);
     let how = "as a range query";
-    let answer = evaluate(expr, TimeRange::Steps(grid), source, options);
+    let answer = target.evaluate(expr, TimeRange::Steps(grid)).await;
     let answer = answer.map_err(|e| Mismatch::new("a result", e.to_string()).when(how))?;
     let Output::Matrix(all) = answer.output else { return Ok(()) };
     let middle = |points: Vec<(i64, Sample)>| points.into_iter().find(|(t, _)| *t == time).map(|(_, s)| s);
@@ -79,8 +84,12 @@ fn calls(expr: &Expr, names: &[&str]) -> bool {
         Expr::Number(..) | Expr::Text(..) | Expr::Selector(_) => false,
         Expr::Paren(inner, _) | Expr::Unary { operand: inner, .. } => calls(inner, names),
         Expr::Binary(binary) => calls(&binary.left, names) || calls(&binary.right, names),
-        Expr::Aggregate(a) => calls(&a.operand, names) || a.parameter.as_ref().is_some_and(|p| calls(p, names)),
-        Expr::Call(call) => names.contains(&call.function.name) || call.args.iter().any(|arg| calls(arg, names)),
+        Expr::Aggregate(a) => {
+            calls(&a.operand, names) || a.parameter.as_ref().is_some_and(|p| calls(p, names))
+        }
+        Expr::Call(call) => {
+            names.contains(&call.function.name) || call.args.iter().any(|arg| calls(arg, names))
+        }
         Expr::Subquery(subquery) => calls(&subquery.operand, names),
     }
 }

@@ -1,42 +1,112 @@
-use super::{options, run};
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// Cases of each shared script that passed when this was written: counts must not fall.
-const FLOORS: &[(&str, usize)] = &[];
+use weir_storage::Storage;
 
-/// The folder of shared test data, if there is one.
-fn shared() -> Option<std::path::PathBuf> {
-    let folder = std::env::var_os("WEIR_SHARED").map(std::path::PathBuf::from);
-    if folder.is_none() {
-        println!("skipped: WEIR_SHARED is not set");
+use super::{Report, Stored, options, run};
+use crate::engine::{Engine, EngineOptions};
+use crate::testdata;
+
+/// Cases of each shared script that passed when this was written, in memory and in a store: counts must
+/// not fall.
+const FLOORS: &[(&str, usize, usize)] = &[
+    ("duration_expression", 58, 0),
+    ("extended_vectors", 106, 0),
+    ("fill-modifier", 34, 0),
+    ("functions", 318, 0),
+    ("histograms", 175, 0),
+    ("info", 35, 0),
+    ("limit", 37, 0),
+    ("literals", 25, 0),
+    ("native_histograms", 317, 0),
+    ("operators", 186, 0),
+    ("selectors", 31, 0),
+    ("staleness", 17, 0),
+    ("start_timestamps", 19, 0),
+    ("type_and_unit", 58, 0),
+];
+
+/// The shared scripts by name, if there are any.
+fn scripts() -> Vec<(String, String)> {
+    let Some(folder) = std::env::var_os("WEIR_SHARED").map(PathBuf::from) else {
+        println!("skipped: WEIR_SHARED does not name the folder with `conformance/promqltest`");
+        return Vec::new();
+    };
+    let only = std::env::var("WEIR_PROMQL_SHOW").unwrap_or_default();
+    let folder = folder.join("conformance/promqltest");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("folder").map(|e| e.expect("entry").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "test"));
+    files.sort();
+    let named = files.into_iter().map(|path| {
+        let name = path.file_stem().expect("name").to_string_lossy().into_owned();
+        (name, std::fs::read_to_string(&path).expect("script"))
+    });
+    named.filter(|(name, _)| only.is_empty() || only == "all" || only == *name).collect()
+}
+
+/// Prints what came of a script; its failures, too, where the environment asks for them.
+fn show(name: &str, how: &str, report: &Report) {
+    println!("{name} {how}: {} passed, {} failed", report.passed, report.failed.len());
+    if std::env::var_os("WEIR_PROMQL_SHOW").is_some() {
+        report.failed.iter().for_each(|failure| println!("  {failure}"));
     }
-    folder
+}
+
+fn floor(name: &str) -> (usize, usize) {
+    FLOORS.iter().find(|(file, ..)| *file == name).map_or((0, 0), |(_, memory, stored)| (*memory, *stored))
 }
 
 #[test]
 fn shared_scripts_pass_as_many_cases_as_before() {
-    let Some(folder) = shared() else { return };
-    let folder = folder.join("conformance/promqltest");
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("folder").map(|e| e.expect("entry").path()).collect();
-    files.retain(|path| path.extension().is_some_and(|e| e == "test"));
-    files.sort();
-    let (mut passed, mut cases) = (0, 0);
     let mut fallen = Vec::new();
-    for path in files {
-        let name = path.file_stem().expect("name").to_string_lossy().into_owned();
-        let text = std::fs::read_to_string(&path).expect("script");
+    for (name, text) in scripts() {
         let report = run(&text, &options()).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let total = report.passed + report.failed.len();
-        println!("{name}: {} of {total}", report.passed);
-        if std::env::var("WEIR_PROMQL_SHOW").is_ok_and(|only| only == name || only == "all") {
-            report.failed.iter().for_each(|failure| println!("  {failure}"));
-        }
-        passed += report.passed;
-        cases += total;
-        let floor = FLOORS.iter().find(|(file, _)| *file == name).map_or(0, |(_, floor)| *floor);
-        if report.passed < floor {
-            fallen.push(format!("{name}: {} < {floor}", report.passed));
+        show(&name, "in memory", &report);
+        if report.passed < floor(&name).0 {
+            fallen.push(format!("{name}: {} < {}", report.passed, floor(&name).0));
         }
     }
-    println!("all: {passed} of {cases}");
+    assert!(fallen.is_empty(), "{fallen:?}");
+}
+
+fn engine(storage: &Storage) -> Engine {
+    let options = EngineOptions { threads: 2, ..EngineOptions::new(testdata::clock()) };
+    Engine::new(storage.clone(), options).expect("engine")
+}
+
+async fn open(folder: &tempfile::TempDir) -> Storage {
+    let options = weir_storage::Options {
+        data_dir: folder.path().to_owned(),
+        clock: testdata::clock(),
+        flush_age: Duration::from_secs(3600),
+        flush_bytes: 1 << 30,
+    };
+    Storage::open(options).await.expect("storage")
+}
+
+#[tokio::test]
+async fn shared_scripts_pass_on_hot_rows_and_after_flush_and_reopening() {
+    let mut fallen = Vec::new();
+    for (name, text) in scripts() {
+        let script = Stored::new(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let folder = tempfile::tempdir().expect("folder");
+        let storage = open(&folder).await;
+        for write in script.writes() {
+            storage.writer().write(write.expect("rows")).await.expect("write");
+        }
+        let hot = script.run(&engine(&storage), &options()).await;
+        show(&name, "on hot rows", &hot);
+        storage.close().await.expect("flush");
+        let storage = open(&folder).await;
+        assert_eq!(storage.status().hot_rows, 0);
+        let flushed = script.run(&engine(&storage), &options()).await;
+        show(&name, "after flush and reopening", &flushed);
+        for report in [hot, flushed] {
+            if report.passed < floor(&name).1 {
+                fallen.push(format!("{name}: {} < {}", report.passed, floor(&name).1));
+            }
+        }
+    }
     assert!(fallen.is_empty(), "{fallen:?}");
 }

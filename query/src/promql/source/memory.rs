@@ -18,10 +18,10 @@ pub struct MemorySource {
 impl MemorySource {
     /// Stores a sample; one at the same time is replaced. A start of 0 is none.
     pub fn insert(&mut self, labels: &Labels, time: i64, sample: Sample, start: i64) {
-        let series = self.series.entry(labels.clone()).or_insert_with(|| SeriesSamples {
-            labels: labels.clone(),
-            ..SeriesSamples::default()
-        });
+        let series = self
+            .series
+            .entry(labels.clone())
+            .or_insert_with(|| SeriesSamples { labels: labels.clone(), ..SeriesSamples::default() });
         match sample {
             Sample::Absent => {}
             Sample::Float(value) => place(&mut series.floats, time, value, start),

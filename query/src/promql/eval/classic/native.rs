@@ -101,8 +101,8 @@ pub(super) fn quantile(q: f64, histogram: &Histogram) -> (f64, Option<&'static s
     if has_nan && in_buckets < rank {
         return (f64::NAN, Some("has NaN observations, result is NaN"));
     }
-    let remark = (has_nan && in_buckets < histogram.count)
-        .then_some("has NaN observations, result is skewed higher");
+    let remark =
+        (has_nan && in_buckets < histogram.count).then_some("has NaN observations, result is skewed higher");
     let mut below = 0.0;
     for (at, bucket) in all.iter().enumerate() {
         if below + bucket.count < rank && at + 1 < all.len() {

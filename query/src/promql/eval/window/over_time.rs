@@ -17,7 +17,9 @@ fn summed(histograms: &[Arc<Histogram>], context: &mut Context<'_>) -> Option<Hi
         match sum.add(histogram) {
             Ok(combined) => {
                 if combined.reconciled {
-                    context.annotations.info(context.span, "mismatched custom buckets were reconciled during aggregation");
+                    context
+                        .annotations
+                        .info(context.span, "mismatched custom buckets were reconciled during aggregation");
                 }
                 if combined.conflicting_resets {
                     let message = "conflicting counter resets during histogram aggregation";
@@ -25,7 +27,8 @@ fn summed(histograms: &[Arc<Histogram>], context: &mut Context<'_>) -> Option<Hi
                 }
             }
             Err(_) => {
-                context.warn("vector contains a mix of histograms with exponential and custom buckets schemas");
+                context
+                    .warn("vector contains a mix of histograms with exponential and custom buckets schemas");
                 return None;
             }
         }
@@ -104,13 +107,20 @@ pub(super) fn ts_of_last(window: &Window<'_>, _: &mut Context<'_>) -> Sample {
 }
 
 /// The sample that no other is `better` than, the earliest of equals aside: the one `better` says. NaN loses.
-fn extreme(window: &Window<'_>, context: &mut Context<'_>, better: fn(f64, f64) -> bool) -> Option<(i64, f64)> {
+fn extreme(
+    window: &Window<'_>,
+    context: &mut Context<'_>,
+    better: fn(f64, f64) -> bool,
+) -> Option<(i64, f64)> {
     context.ignored_histograms(window);
     let mut samples = window.floats.times.iter().copied().zip(window.floats.values.iter().copied());
     let first = samples.next()?;
-    Some(samples.fold(first, |best, next| {
-        if better(next.1, best.1) || best.1.is_nan() { next } else { best }
-    }))
+    Some(samples.fold(
+        first,
+        |best, next| {
+            if better(next.1, best.1) || best.1.is_nan() { next } else { best }
+        },
+    ))
 }
 
 pub(super) fn max(window: &Window<'_>, context: &mut Context<'_>) -> Sample {

@@ -27,12 +27,49 @@ pub(super) fn idelta(window: &Window<'_>, context: &mut Context<'_>) -> Sample {
     instant(window, context, false)
 }
 
-/// The value that `rate` extrapolates from: how far the samples went, and between which times.
+/// What `rate` extrapolates from: between which times the samples are.
 struct Covered {
     first: i64,
     last: i64,
     /// Samples less one.
     gaps: usize,
+    /// Whether the only sample there is was made up a distance from its start.
+    single: bool,
+}
+
+impl Covered {
+    /// From the first of `times`, or from where its count was `born`, to the last.
+    fn new(times: &[i64], born: Option<i64>) -> Self {
+        let gaps = times.len() - usize::from(born.is_none());
+        Self { first: born.unwrap_or(times[0]), last: times[times.len() - 1], gaps, single: times.len() == 1 }
+    }
+}
+
+/// Where the count of the first sample began, if that is inside the window: it was zero there.
+fn born<T>(window: &Window<'_>, slice: &Slice<'_, T>) -> Option<i64> {
+    let start = slice.start(0);
+    (start != 0 && start > window.start && start < *slice.times.first()?).then_some(start)
+}
+
+/// Whether the count of sample `at + 1` began after that of sample `at` had ended. A start that is the time
+/// of the sample itself says nothing; one at the time of the sample before means a delta, unless nothing is
+/// known of that one's start.
+fn began_anew<T>(slice: &Slice<'_, T>, at: usize) -> bool {
+    let (before, before_start) = (slice.times[at], slice.start(at));
+    let start = slice.start(at + 1);
+    let delta = start == before && before_start != 0 && before_start < before;
+    start != 0 && start < slice.times[at + 1] && (start > before || delta)
+}
+
+/// Warns where a count began inside that of the sample before it.
+fn overlapping_starts<T>(slice: &Slice<'_, T>, context: &mut Context<'_>) {
+    let overlaps = |at: usize| {
+        let start = slice.start(at);
+        start != 0 && start < slice.times[at - 1] && start != slice.start(at - 1)
+    };
+    if (1..slice.starts.len()).any(overlaps) {
+        context.warn("sample has start time that overlaps with previous sample timestamp");
+    }
 }
 
 fn extrapolated(window: &Window<'_>, context: &mut Context<'_>, counter: bool, per_second: bool) -> Sample {
@@ -44,25 +81,30 @@ fn extrapolated(window: &Window<'_>, context: &mut Context<'_>, counter: bool, p
         return super::rate::anchored(window, context, counter, per_second);
     }
     let seconds = window.range as f64 / 1000.0;
-    if window.floats.len() >= 2 {
+    let starts = counter && context.starts;
+    let born = if starts { born(window, &window.floats) } else { None };
+    if window.floats.len() >= 2 || born.is_some() {
         let floats = &window.floats;
-        let mut increase = floats.values[floats.len() - 1] - floats.values[0];
+        let first = if born.is_some() { 0.0 } else { floats.values[0] };
+        let mut increase = floats.values[floats.len() - 1] - first;
         if counter {
             increase += lost_to_resets(floats, context);
         }
-        let covered = covered(floats.times);
-        let mut factor = factor(window, &covered, (counter && increase > 0.0).then_some((floats.values[0], increase)));
+        let covered = Covered::new(floats.times, born);
+        let mut factor = factor(window, &covered, (counter && increase > 0.0).then_some((first, increase)));
         if per_second {
             factor /= seconds;
         }
         return Sample::Float(increase * factor);
     }
-    if window.histograms.len() >= 2 {
-        let Some(mut increase) = histogram_increase(&window.histograms, context, counter) else {
+    let born = if starts { self::born(window, &window.histograms) } else { None };
+    if window.histograms.len() >= 2 || born.is_some() {
+        let Some(mut increase) = histogram_increase(&window.histograms, context, counter, born.is_some())
+        else {
             return Sample::Absent;
         };
-        let first = window.histograms.values[0].count;
-        let covered = covered(window.histograms.times);
+        let first = if born.is_some() { 0.0 } else { window.histograms.values[0].count };
+        let covered = Covered::new(window.histograms.times, born);
         let zero = (counter && increase.count > 0.0).then_some((first, increase.count));
         let mut factor = factor(window, &covered, zero);
         if per_second {
@@ -75,19 +117,29 @@ fn extrapolated(window: &Window<'_>, context: &mut Context<'_>, counter: bool, p
     Sample::Absent
 }
 
-fn covered(times: &[i64]) -> Covered {
-    Covered { first: times[0], last: times[times.len() - 1], gaps: times.len() - 1 }
-}
-
 /// What counter resets hide: the value before each.
-fn lost_to_resets(floats: &Slice<'_, f64>, _context: &mut Context<'_>) -> f64 {
-    floats.values.windows(2).filter(|pair| pair[1] < pair[0]).map(|pair| pair[0]).sum()
+fn lost_to_resets(floats: &Slice<'_, f64>, context: &mut Context<'_>) -> f64 {
+    let mut lost = 0.0;
+    let starts = context.starts && !floats.starts.is_empty();
+    for (at, pair) in floats.values.windows(2).enumerate() {
+        if pair[1] < pair[0] || (starts && began_anew(floats, at)) {
+            lost += pair[0];
+        }
+    }
+    if starts {
+        overlapping_starts(floats, context);
+    }
+    lost
 }
 
 /// By how much the range is longer than the time between its samples, as far as the series may be taken to
 /// reach: half a gap beyond the samples where the edge is further than 1.1 gaps, and never back to where a
 /// counter of value `zero.0` that grew by `zero.1` would have been below zero.
 fn factor(window: &Window<'_>, covered: &Covered, zero: Option<(f64, f64)>) -> f64 {
+    if covered.single {
+        // Nothing tells how far apart samples are.
+        return 1.0;
+    }
     let interval = (covered.last - covered.first) as f64 / 1000.0;
     let gap = interval / covered.gaps as f64;
     let mut to_start = (covered.first - window.start) as f64 / 1000.0;
@@ -110,6 +162,7 @@ fn histogram_increase(
     histograms: &Slice<'_, Arc<Histogram>>,
     context: &mut Context<'_>,
     counter: bool,
+    from_zero: bool,
 ) -> Option<Histogram> {
     let (first, last) = (&histograms.values[0], &histograms.values[histograms.len() - 1]);
     if histograms.values.iter().any(|h| h.is_custom() != first.is_custom()) {
@@ -125,20 +178,28 @@ fn histogram_increase(
         not_a(context, "gauge");
     }
     let mut increase = Histogram::clone(last);
-    let mut reconciled = subtract(&mut increase, first, context)?;
+    let mut reconciled = !from_zero && subtract(&mut increase, first, context)?;
     if counter {
-        for pair in histograms.values.windows(2).filter(|pair| pair[1].reset_since(&pair[0])) {
+        for (at, pair) in histograms.values.windows(2).enumerate() {
+            if !pair[1].reset_since(&pair[0]) && !(context.starts && began_anew(histograms, at)) {
+                continue;
+            }
             match increase.add(&pair[0]) {
                 Ok(combined) => reconciled |= combined.reconciled,
                 Err(_) => return None,
             }
+        }
+        if context.starts {
+            overlapping_starts(histograms, context);
         }
     }
     // Every schema in between limits the result.
     let coarsest = histograms.values.iter().map(|h| h.schema).min().unwrap_or(increase.schema);
     increase.coarsen(coarsest);
     if reconciled {
-        context.annotations.info(context.span, "mismatched custom buckets were reconciled during subtraction");
+        context
+            .annotations
+            .info(context.span, "mismatched custom buckets were reconciled during subtraction");
     }
     Some(increase)
 }
@@ -167,15 +228,16 @@ fn instant(window: &Window<'_>, context: &mut Context<'_>, per_second: bool) -> 
     newest.extend(histograms.map(|(t, h)| (*t, Sample::Histogram(h.clone()))));
     newest.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
     let [(last_time, last), (time, before), ..] = newest.as_slice() else { return Sample::Absent };
+    let anew = per_second && context.starts && newest_began_anew(window);
     let seconds = (last_time - time) as f64 / 1000.0;
     match (last, before) {
         (Sample::Float(last), Sample::Float(before)) => {
             // After a reset, the counter began at zero.
-            let change = if per_second && last < before { *last } else { last - before };
+            let change = if per_second && (anew || last < before) { *last } else { last - before };
             Sample::Float(if per_second { change / seconds } else { change })
         }
         (Sample::Histogram(last), Sample::Histogram(before)) => {
-            instant_histogram(last, before, context, per_second.then_some(seconds))
+            instant_histogram((last, before), context, per_second.then_some(seconds), anew)
         }
         _ => {
             context.mixed();
@@ -184,11 +246,23 @@ fn instant(window: &Window<'_>, context: &mut Context<'_>, per_second: bool) -> 
     }
 }
 
+/// Whether the count of the newest sample began after the one before it, of the same kind.
+fn newest_began_anew(window: &Window<'_>) -> bool {
+    let last = |len: usize| len.checked_sub(2);
+    let newest = |times: &[i64]| times.last().copied().unwrap_or(i64::MIN);
+    if newest(window.floats.times) >= newest(window.histograms.times) {
+        last(window.floats.len()).is_some_and(|at| began_anew(&window.floats, at))
+    } else {
+        last(window.histograms.len()).is_some_and(|at| began_anew(&window.histograms, at))
+    }
+}
+
+/// The change between two histograms, per second where `seconds` lie between; `anew` where a reset is known.
 fn instant_histogram(
-    last: &Histogram,
-    before: &Histogram,
+    (last, before): (&Histogram, &Histogram),
     context: &mut Context<'_>,
     seconds: Option<f64>,
+    anew: bool,
 ) -> Sample {
     let gauges = [last, before].iter().filter(|h| h.hint == ResetHint::Gauge).count();
     let mut change = last.clone();
@@ -197,7 +271,7 @@ fn instant_histogram(
         None if gauges < 2 => not_a(context, "gauge"),
         _ => {}
     }
-    if seconds.is_none() || !last.reset_since(before) {
+    if seconds.is_none() || !(anew || last.reset_since(before)) {
         match subtract(&mut change, before, context) {
             None => return Sample::Absent,
             Some(true) => {
@@ -216,11 +290,17 @@ fn instant_histogram(
 
 /// How often a counter was reset.
 pub(super) fn resets(window: &Window<'_>, context: &mut Context<'_>) -> Sample {
-    let mut count = 0;
     if window.extent == Extent::Plain && window.histograms.is_empty() {
-        let fell = |pair: &&[f64]| pair[1] < pair[0];
-        count += window.floats.values.windows(2).filter(fell).count();
-        return Sample::Float(count as f64);
+        let (floats, starts) = (&window.floats, context.starts);
+        let fell = |(at, pair): &(usize, &[f64])| pair[1] < pair[0] || (starts && began_anew(floats, *at));
+        return Sample::Float(floats.values.windows(2).enumerate().filter(fell).count() as f64);
+    }
+    if window.extent == Extent::Plain && window.floats.is_empty() {
+        let (all, starts) = (&window.histograms, context.starts);
+        let reset = |(at, pair): &(usize, &[Arc<Histogram>])| {
+            pair[1].reset_since(&pair[0]) || (starts && began_anew(all, *at))
+        };
+        return Sample::Float(all.values.windows(2).enumerate().filter(reset).count() as f64);
     }
     let samples = super::over_time::in_order(window);
     let before = samples.iter().take_while(|(time, _)| *time <= window.start).count();
@@ -232,7 +312,6 @@ pub(super) fn resets(window: &Window<'_>, context: &mut Context<'_>) -> Sample {
         (Sample::Histogram(a), Sample::Histogram(b)) => b.reset_since(a),
         _ => true,
     };
-    let _ = context;
     Sample::Float(samples[before.saturating_sub(1)..].windows(2).filter(reset).count() as f64)
 }
 
@@ -254,7 +333,9 @@ fn anchored(window: &Window<'_>, context: &mut Context<'_>, counter: bool, per_s
     let _ = context;
     let inside_from = floats.times.partition_point(|t| *t <= window.start);
     let inside_to = floats.times.partition_point(|t| *t <= window.end);
-    if floats.is_empty() || inside_from == floats.len() && window.extent == Extent::Smoothed && floats.len() < 2 {
+    if floats.is_empty()
+        || inside_from == floats.len() && window.extent == Extent::Smoothed && floats.len() < 2
+    {
         return Sample::Absent;
     }
     let mut values = floats.values[inside_from..inside_to].to_vec();

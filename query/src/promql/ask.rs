@@ -1,0 +1,69 @@
+//! A question answered over what a tenant has stored, on the threads that queries run on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use weir_model::TenantId;
+
+use super::error::Error;
+use super::parser;
+use super::plan::{Options, Plan, TimeRange};
+use super::snapshot::SnapshotSource;
+use super::value::Answer;
+use crate::engine::{Engine, Interrupted};
+
+/// A question in PromQL.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The expression.
+    pub text: String,
+    /// When it is evaluated.
+    pub time: TimeRange,
+    /// How it is evaluated.
+    pub options: Options,
+    /// How long it may take; the engine's deadline holds besides.
+    pub timeout: Option<Duration>,
+}
+
+/// Tells the evaluation that nobody waits for it any more.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Answers `question` over what `tenant` has stored now. Dropping the future ends the evaluation.
+pub async fn ask(engine: &Engine, tenant: &TenantId, question: Question) -> Result<Answer, Error> {
+    let expr = parser::parse(&question.text, question.options.experimental)?;
+    let plan = Plan::new(&expr, question.time, question.options)?;
+    answer(engine, tenant, plan, question.timeout).await
+}
+
+/// Fetches for `plan` and evaluates it, within `timeout` and the engine's deadline.
+pub(super) async fn answer(
+    engine: &Engine,
+    tenant: &TenantId,
+    plan: Plan,
+    timeout: Option<Duration>,
+) -> Result<Answer, Error> {
+    // The snapshot first: the labels of all its samples are known by then.
+    let snapshot = engine.snapshot(tenant);
+    let source = SnapshotSource::new(snapshot, engine.series(tenant), engine.session());
+    let cancel = CancelOnDrop::default();
+    let cancelled = Arc::clone(&cancel.0);
+    let work = async move {
+        let fetched = plan.fetch(&source).await?;
+        // The turn is kept, and what else waits on this thread moves to another one.
+        tokio::task::block_in_place(|| plan.evaluate(&fetched, &cancelled))
+    };
+    let timeout = timeout.unwrap_or(engine.options().deadline);
+    match tokio::time::timeout(timeout, engine.run(work)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(Interrupted::Deadline(_))) | Err(_) => Err(Error::timeout()),
+        Ok(Err(interrupted)) => Err(Error::internal(interrupted)),
+    }
+}
