@@ -9,9 +9,9 @@ import { Tag } from "./Tag.tsx";
 
 /** A share or a time, as the metric's name tells. */
 export function measured(metric: string, value: number | null): string {
-  if (/rate|ratio|share/.test(metric)) return percent(value);
-  if (/_ms$|millis/.test(metric)) return millis(value);
-  if (/second|latency|duration|p\d\d/.test(metric)) return millis(value === null ? null : value * 1000);
+  if (/_(rate|ratio)$/.test(metric)) return percent(value);
+  if (metric.endsWith("_ms")) return millis(value);
+  if (metric.endsWith("_seconds")) return millis(value === null ? null : value * 1000);
   return figure(value);
 }
 

@@ -6,11 +6,10 @@ import { count, millis, percent } from "../../format.ts";
 import { Failure } from "../../parts/Failure.tsx";
 import { Section } from "../../parts/Section.tsx";
 import { Tag } from "../../parts/Tag.tsx";
-import { byReplica, type Reporter, type Subject } from "../../sql/statements.ts";
+import { byReplica, type Subject } from "../../sql/statements.ts";
 
 interface Props {
   subject: Subject;
-  reporter: Reporter;
   window: string;
   hints: Hint[];
 }
@@ -18,8 +17,8 @@ interface Props {
 /** From this share of errors on a replica is marked. */
 const MARKED_ERROR_RATE = 0.05;
 
-export function Replicas({ subject, reporter, window, hints }: Props) {
-  const query = byReplica(subject, reporter, window);
+export function Replicas({ subject, window, hints }: Props) {
+  const query = byReplica(subject, window);
   const { data, error } = useSql(query);
   if (data && data.rows.length === 0) return null;
   return (
