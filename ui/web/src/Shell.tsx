@@ -70,18 +70,14 @@ function FaultsButton() {
       className={styles.faults}
       aria-expanded={faults === true}
       aria-controls="faults"
+      aria-label={data.faults.length > 0 ? `Faults, ${data.faults.length} on` : "Faults"}
       onClick={() =>
         navigate({ to: ".", search: (before) => ({ ...before, faults: faults ? undefined : true }) })
       }
     >
       <Icon name="fault" />
-      Faults
-      {data.faults.length > 0 && (
-        <span className={styles.count}>
-          {data.faults.length}
-          <span className={styles.unseen}> on</span>
-        </span>
-      )}
+      <span className={styles.faultsWord}>Faults</span>
+      {data.faults.length > 0 && <span className={styles.count}>{data.faults.length}</span>}
     </button>
   );
 }

@@ -27,16 +27,15 @@ export function FindingCard({ finding }: { finding: Finding }) {
         <h3>
           {finding.kind}: {finding.endpoint || finding.service}
         </h3>
-        <span className="grow" />
-        <span className="dim" title={finding.opened_at ?? ""}>
+        <span className={styles.aside} title={finding.opened_at ?? ""}>
           {active
             ? `since ${clock(finding.opened_at)}`
             : `lasted ${between(finding.opened_at, finding.resolved_at)}`}
+          <SqlButton
+            about={`the finding ${finding.kind} of ${finding.endpoint || finding.service}`}
+            sql={finding.query}
+          />
         </span>
-        <SqlButton
-          about={`the finding ${finding.kind} of ${finding.endpoint || finding.service}`}
-          sql={finding.query}
-        />
       </div>
       <p className={styles.message}>
         <Prose text={finding.message} />

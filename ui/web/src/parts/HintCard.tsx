@@ -33,13 +33,12 @@ export function HintCard({ hint }: { hint: Hint }) {
           {hint.action.replaceAll("_", " ")} {target}
         </h3>
         <Tag>{hint.mode.replaceAll("_", " ")}</Tag>
-        <span className="grow" />
-        <span className="dim">
+        <span className={styles.aside}>
           {hint.active
             ? `renewed ${ago(hint.renewed_at ?? hint.issued_at)}`
             : `ended ${clock(hint.withdrawn_at)}`}
+          <SqlButton about={`the evidence of hint ${hint.id}`} sql={text(hint.evidence.query)} />
         </span>
-        <SqlButton about={`the evidence of hint ${hint.id}`} sql={text(hint.evidence.query)} />
       </div>
       <dl className={styles.facts}>
         <Fact name="for" value={hint.callers.length > 0 ? hint.callers.join(", ") : "every caller"} />
@@ -67,7 +66,9 @@ export function HintCard({ hint }: { hint: Hint }) {
             <tbody>
               {hint.acks.map((ack) => (
                 <tr key={`${ack.proxy} ${ack.time} ${ack.verdict} ${ack.state}`}>
-                  <td>{ack.proxy || ack.proxy_service}</td>
+                  <td className="name" title={ack.proxy}>
+                    {ack.proxy || ack.proxy_service}
+                  </td>
                   <td>
                     <Tag tone={VERDICT_TONES[ack.verdict] ?? "idle"}>{ack.verdict}</Tag>{" "}
                     <span className="dim">{ack.reason}</span>

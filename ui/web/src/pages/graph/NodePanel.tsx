@@ -42,7 +42,7 @@ export function NodePanel({ graph, node, window, onClose, onEdge }: Props) {
         </>
       }
     >
-      <Numbers signals={node} window={window} sql={node.sql} />
+      {callers.length > 0 && <Numbers signals={node} window={window} sql={node.sql} />}
       <Verdicts findings={findings} hints={hints} />
       {callers.length > 0 && <Charts subject={subject} window={window} />}
       {callers.length > 0 && <Replicas subject={subject} window={window} hints={hints} />}

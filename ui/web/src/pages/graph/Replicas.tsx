@@ -49,7 +49,7 @@ export function Replicas({ subject, window, hints }: Props) {
             const hint = hints.find((candidate) => candidate.target === endpoint);
             return (
               <tr key={endpoint}>
-                <td>
+                <td className="name" title={endpoint}>
                   {endpoint}{" "}
                   {hint && (
                     <Tag tone="critical" icon="breaker">

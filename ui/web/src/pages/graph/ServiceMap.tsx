@@ -1,10 +1,19 @@
 // The service graph as a map that can be moved, zoomed, and walked with Tab.
-import { Background, BackgroundVariant, Controls, MarkerType, ReactFlow, useReactFlow } from "@xyflow/react";
+import {
+  Background,
+  BackgroundVariant,
+  Controls,
+  MarkerType,
+  ReactFlow,
+  useReactFlow,
+  useStore,
+} from "@xyflow/react";
 import { useEffect, useMemo, useRef } from "react";
 import type { Graph, Health, Hint } from "../../api/types.ts";
 import type { EdgeLabel } from "../../router.tsx";
 import { CallEdge, type CallEdgeType } from "./CallEdge.tsx";
 import { badge } from "./concerns.ts";
+import { figures } from "./figures.ts";
 import { NODE_HEIGHT, NODE_WIDTH, place } from "./layout.ts";
 import { matching } from "./matching.ts";
 import styles from "./ServiceMap.module.css";
@@ -12,7 +21,8 @@ import { ServiceNode, type ServiceNodeType } from "./ServiceNode.tsx";
 
 const NODE_TYPES = { service: ServiceNode };
 const EDGE_TYPES = { call: CallEdge };
-const FIT = { padding: 0.08, maxZoom: 1.15 };
+/** Below the least zoom nothing could be read; the map is moved instead. */
+const FIT = { padding: 0.06, minZoom: 0.45, maxZoom: 1.15 };
 const LINE_COLOURS: Record<Health, string> = {
   ok: "var(--line-strong)",
   warning: "var(--warning)",
@@ -45,7 +55,13 @@ export function ServiceMap({ graph, hints, label, find, node, edge, onNode, onEd
       position: placement.nodes.get(service.id) ?? { x: 0, y: 0 },
       width: NODE_WIDTH,
       height: NODE_HEIGHT,
-      data: { service, selected: service.id === node, dimmed: !shown.nodes.has(service.id), onOpen: onNode },
+      data: {
+        service,
+        figures: figures(service, graph.edges),
+        selected: service.id === node,
+        dimmed: !shown.nodes.has(service.id),
+        onOpen: onNode,
+      },
     }),
   );
   const edges = graph.edges.flatMap((call): CallEdgeType[] => {
@@ -93,33 +109,33 @@ export function ServiceMap({ graph, hints, label, find, node, edge, onNode, onEd
     >
       <Background variant={BackgroundVariant.Dots} gap={20} size={1} color="var(--line)" />
       <Controls showInteractive={false} fitViewOptions={FIT} position="bottom-left" />
-      <Refit shape={shape} panel={node !== undefined || edge !== undefined} moved={moved} />
+      <Refit shape={shape} moved={moved} />
     </ReactFlow>
   );
 }
 
 interface RefitProps {
   shape: string;
-  panel: boolean;
   moved: React.RefObject<boolean>;
 }
 
 /**
- * Shows everything again when a service or an edge comes or goes, and when a panel takes or gives back
- * room; the latter only until the map was moved by hand.
+ * Shows everything again when a service or an edge comes or goes, and when a panel or the window takes or
+ * gives back room; the latter only until the map was moved by hand.
  */
-function Refit({ shape, panel, moved }: RefitProps) {
+function Refit({ shape, moved }: RefitProps) {
   const flow = useReactFlow();
+  const room = useStore(({ width, height }) => `${width} ${height}`);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the shape is what it waits for
   useEffect(() => {
     moved.current = false;
     return afterLayout(() => flow.fitView(FIT));
   }, [shape]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the panel is what it waits for
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the room is what it waits for
   useEffect(() => {
     if (moved.current) return;
     return afterLayout(() => flow.fitView(FIT));
-  }, [panel]);
+  }, [room]);
   return null;
 }
 

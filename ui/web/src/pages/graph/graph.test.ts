@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import * as decode from "../../api/decode.ts";
 import type { GraphEdge, Hint } from "../../api/types.ts";
 import { badge, findingConcernsEdge, hintConcernsEdge } from "./concerns.ts";
+import { figures } from "./figures.ts";
 import { gapless } from "./gapless.ts";
 import { matching } from "./matching.ts";
 
@@ -93,5 +94,34 @@ describe("points of a chart", () => {
     expect(gapless([], time)).toEqual([]);
     expect(gapless([{ at: "x" }], time)).toEqual([]);
     expect(gapless([{ at: 0 }, { at: 1e9 }], time)).toHaveLength(1081);
+  });
+});
+
+describe("the numbers on a service", () => {
+  const signals = { calls_per_s: 2, error_rate: 0.5, p99_ms: 30 };
+  const graph = decode.graph({
+    nodes: [
+      { id: "visitor", calls_per_s: 0 },
+      { id: "cart", ...signals },
+      { id: "alone", calls_per_s: 0 },
+    ],
+    edges: [
+      { client: "visitor", server: "cart", protocol: "http", ...signals },
+      { client: "visitor", server: "catalog", protocol: "http", calls_per_s: 6, error_rate: 0, p99_ms: 9 },
+    ],
+  });
+  const of = (id: string, edges = graph.edges) => {
+    const node = graph.nodes.find((candidate) => candidate.id === id);
+    return node && figures(node, edges);
+  };
+
+  test("are those of the calls it gets", () => {
+    expect(of("cart")).toEqual({ outgoing: false, ...signals });
+    expect(of("alone")).toEqual({ outgoing: false, calls_per_s: 0, error_rate: 0, p99_ms: null });
+  });
+
+  test("are those of the calls it makes where nobody calls it", () => {
+    expect(of("visitor")).toEqual({ outgoing: true, calls_per_s: 8, error_rate: 0.125, p99_ms: null });
+    expect(of("visitor", graph.edges.slice(0, 1))).toEqual({ outgoing: true, ...signals });
   });
 });
