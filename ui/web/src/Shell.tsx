@@ -54,7 +54,7 @@ function ActiveFindings() {
   return (
     <span className={styles.count}>
       {active}
-      <span className={styles.unseen}> active findings</span>
+      <span className="unseen"> active findings</span>
     </span>
   );
 }
@@ -70,14 +70,18 @@ function FaultsButton() {
       className={styles.faults}
       aria-expanded={faults === true}
       aria-controls="faults"
-      aria-label={data.faults.length > 0 ? `Faults, ${data.faults.length} on` : "Faults"}
       onClick={() =>
         navigate({ to: ".", search: (before) => ({ ...before, faults: faults ? undefined : true }) })
       }
     >
       <Icon name="fault" />
       <span className={styles.faultsWord}>Faults</span>
-      {data.faults.length > 0 && <span className={styles.count}>{data.faults.length}</span>}
+      {data.faults.length > 0 && (
+        <span className={styles.count}>
+          {data.faults.length}
+          <span className="unseen"> on</span>
+        </span>
+      )}
     </button>
   );
 }

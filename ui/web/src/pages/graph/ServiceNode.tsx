@@ -23,7 +23,6 @@ function ServiceNodeView({
   const calls = rate(figures.calls_per_s);
   const errors = percent(figures.error_rate);
   const p99 = millis(figures.p99_ms);
-  const made = figures.outgoing ? "makes " : "";
   return (
     <>
       <Handle type="target" position={Position.Left} isConnectable={false} className={styles.handle} />
@@ -37,7 +36,6 @@ function ServiceNodeView({
         data-selected={selected}
         data-dimmed={dimmed}
         aria-pressed={selected}
-        aria-label={`${service.id}: ${HEALTH_WORDS[service.health]}, ${made}${calls}, ${errors} errors, p99 ${p99}`}
         onClick={() => onOpen(service.id)}
       >
         <span className={styles.nodeHead}>
@@ -45,6 +43,7 @@ function ServiceNodeView({
           <span className={styles.nodeName} title={service.id}>
             {service.id}
           </span>
+          <span className="unseen">{HEALTH_WORDS[service.health]}</span>
           {service.kind !== "service" && <span className={styles.nodeKind}>{service.kind}</span>}
         </span>
         <span className={styles.nodeNumbers}>
