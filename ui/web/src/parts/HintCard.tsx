@@ -16,6 +16,14 @@ const VERDICT_TONES: Record<string, Tone> = {
   reverted: "ok",
 };
 
+/** When it was withdrawn, or when its lease ran out without renewal. */
+export function ending(hint: Hint): string {
+  if (hint.withdrawn_at) return `withdrawn ${clock(hint.withdrawn_at)}`;
+  const renewed = Date.parse(hint.renewed_at ?? hint.issued_at ?? "");
+  const lapsed = renewed + (hint.ttl_ms ?? 0);
+  return Number.isNaN(lapsed) ? "ended" : `lapsed ${clock(new Date(lapsed).toISOString())}`;
+}
+
 export function HintCard({ hint }: { hint: Hint }) {
   const target = hint.target || hint.service;
   return (
@@ -34,9 +42,7 @@ export function HintCard({ hint }: { hint: Hint }) {
         </h3>
         <Tag>{hint.mode.replaceAll("_", " ")}</Tag>
         <span className={styles.aside}>
-          {hint.active
-            ? `renewed ${ago(hint.renewed_at ?? hint.issued_at)}`
-            : `ended ${clock(hint.withdrawn_at)}`}
+          {hint.active ? `renewed ${ago(hint.renewed_at ?? hint.issued_at)}` : ending(hint)}
           <SqlButton about={`the evidence of hint ${hint.id}`} sql={text(hint.evidence.query)} />
         </span>
       </div>

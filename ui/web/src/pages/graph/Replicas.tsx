@@ -46,7 +46,7 @@ export function Replicas({ subject, window, hints }: Props) {
           {data?.rows.map((row) => {
             const endpoint = text(row.endpoint);
             const errors = number(row.error_rate);
-            const hint = hints.find((candidate) => candidate.target === endpoint);
+            const hint = hints.find((it) => it.target === endpoint && it.mode === "enforce");
             return (
               <tr key={endpoint}>
                 <td className="name" title={endpoint}>

@@ -101,6 +101,12 @@ export function SqlPage() {
           {warning}
         </p>
       ))}
+      {q === undefined && (
+        <p className="dim">
+          The query above is ready to run; the buttons have others. Rows appear here, and the address of this
+          page then holds the query.
+        </p>
+      )}
       {data && !error && <ResultTable result={data} />}
     </div>
   );
