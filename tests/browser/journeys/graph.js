@@ -86,7 +86,7 @@ export async function worksFromTheKeyboard({ browser, origin }) {
   await until("three replicas", async () => {
     const replicas = await panel.getByTestId("replicas").locator("tbody tr").allTextContents();
     return replicas.length === 3 && replicas.every((row, index) => row.startsWith(`payments-${index + 1}`));
-  });
+  }, { within: 20_000 });
   await shot("graph-node");
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });

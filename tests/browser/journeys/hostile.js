@@ -21,6 +21,7 @@ export async function staysText({ browser, origin, otlp_http }) {
     extra: EXTRA,
     message: attack("message"),
   });
+  await until("the trace can be read", async () => (await fetch(`${origin}/api/traces/${trace}`)).ok);
   const { page, clean, shot, close } = await openPage(browser, origin);
   const harmless = async () => {
     assert.equal(await page.evaluate(() => window.__ran), undefined);

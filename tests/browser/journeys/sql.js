@@ -44,6 +44,7 @@ export async function typeAndRun({ browser, origin }) {
 export async function examplesRun({ browser, origin }) {
   const { page, clean, close } = await openPage(browser, origin);
   await page.goto("/sql");
+  await page.getByTestId("editor").waitFor();
   const titles = await page.locator("form button[type=button]").allTextContents();
   assert.ok(titles.length >= 5);
   for (const title of titles) {
