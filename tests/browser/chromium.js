@@ -58,7 +58,9 @@ export async function openPage(browser, origin, { scheme = "light", width = 1440
       trouble.push(`weak policy of ${response.url()}: \`${policy}\``);
     }
   });
-  await context.exposeBinding("reportViolation", (_source, what) => trouble.push(`policy violation: ${what}`));
+  await context.exposeBinding("reportViolation", (_source, what) =>
+    trouble.push(`policy violation: ${what}`),
+  );
   await context.addInitScript(() => {
     addEventListener("securitypolicyviolation", (event) =>
       window.reportViolation(`${event.violatedDirective} ${event.blockedURI}`),

@@ -47,7 +47,12 @@ export async function startDemo() {
     child.kill("SIGKILL");
     throw first.error;
   }
-  const address = Object.fromEntries(first.line.split(" ").slice(1).map((part) => part.split("=")));
+  const address = Object.fromEntries(
+    first.line
+      .split(" ")
+      .slice(1)
+      .map((part) => part.split("=")),
+  );
   return {
     address,
     readyAt: performance.now(),

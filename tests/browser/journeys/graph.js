@@ -23,7 +23,9 @@ const MOVING_WITHIN_MS = 10_000;
 function numbers(page) {
   return page
     .getByTestId("node")
-    .evaluateAll((nodes) => Object.fromEntries(nodes.map((node) => [node.dataset.service, node.textContent])));
+    .evaluateAll((nodes) =>
+      Object.fromEntries(nodes.map((node) => [node.dataset.service, node.textContent])),
+    );
 }
 
 export async function movesSoon({ browser, origin, readyAt }) {
@@ -43,10 +45,14 @@ export async function movesSoon({ browser, origin, readyAt }) {
     async () => JSON.stringify(await numbers(page)) !== JSON.stringify(first),
     { within: left() },
   );
-  await until("every service of the shop, each with calls", async () => {
-    const all = await numbers(page);
-    return SERVICES.every((name) => /[1-9][\d.k]*\/s/.test(all[name] ?? ""));
-  }, { within: 15_000 });
+  await until(
+    "every service of the shop, each with calls",
+    async () => {
+      const all = await numbers(page);
+      return SERVICES.every((name) => /[1-9][\d.k]*\/s/.test(all[name] ?? ""));
+    },
+    { within: 15_000 },
+  );
   await until("calls on every edge", async () => {
     const labels = await page.getByTestId("edge").allTextContents();
     return labels.length >= 10 && labels.every((label) => /[1-9][\d.k]*\/s/.test(label));
@@ -74,19 +80,29 @@ export async function worksFromTheKeyboard({ browser, origin }) {
   await page.keyboard.press("Enter");
   const panel = page.getByTestId("panel");
   await panel.waitFor();
-  await until("two charts with points", async () => {
-    const charts = await panel.locator("[data-points]").evaluateAll((all) => all.map((it) => it.dataset.points));
-    return charts.length === 2 && charts.every((points) => Number(points) > 0);
-  }, { within: 30_000 });
+  await until(
+    "two charts with points",
+    async () => {
+      const charts = await panel
+        .locator("[data-points]")
+        .evaluateAll((all) => all.map((it) => it.dataset.points));
+      return charts.length === 2 && charts.every((points) => Number(points) > 0);
+    },
+    { within: 30_000 },
+  );
   assert.equal(await panel.locator("canvas").count(), 2);
   for (const title of ["Slow traces", "Failed traces", "Called by", "Calls"]) {
     await panel.getByRole("heading", { name: title, exact: true }).waitFor();
   }
   await until("slow traces", async () => (await panel.getByTestId("trace-link").count()) > 0);
-  await until("three replicas", async () => {
-    const replicas = await panel.getByTestId("replicas").locator("tbody tr").allTextContents();
-    return replicas.length === 3 && replicas.every((row, index) => row.startsWith(`payments-${index + 1}`));
-  }, { within: 20_000 });
+  await until(
+    "three replicas",
+    async () => {
+      const replicas = await panel.getByTestId("replicas").locator("tbody tr").allTextContents();
+      return replicas.length === 3 && replicas.every((row, index) => row.startsWith(`payments-${index + 1}`));
+    },
+    { within: 20_000 },
+  );
   await shot("graph-node");
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });

@@ -11,12 +11,17 @@ export async function typeAndRun({ browser, origin }) {
   await page.goto("/sql");
   const editor = page.getByTestId("editor");
   await editor.fill("");
-  await editor.pressSequentially("SELECT service, count(*) AS spans FROM spans GROUP BY service ORDER BY service");
+  await editor.pressSequentially(
+    "SELECT service, count(*) AS spans FROM spans GROUP BY service ORDER BY service",
+  );
   await page.keyboard.press("Control+Enter");
   const result = page.getByTestId("result");
   await result.waitFor();
   const rows = await result.locator("tbody tr").allTextContents();
-  assert.ok(rows.some((row) => /^payments\d+$/.test(row)), rows.join(" | "));
+  assert.ok(
+    rows.some((row) => /^payments\d+$/.test(row)),
+    rows.join(" | "),
+  );
   assert.match(await page.getByTestId("stats").textContent(), /^\d+ rows? · /);
   assert.ok(page.url().includes("q="), "the query is in the address");
   await accessible(page, "an answer in SQL");
