@@ -32,6 +32,7 @@ describe("the web app", { concurrency: false }, () => {
 
   test("graph: moves within ten seconds, every service with live numbers", () => graph.movesSoon(on));
   test("graph: is walked with the keyboard alone", () => graph.worksFromTheKeyboard(on));
+  test("graph: moves to what has the focus", () => graph.followsTheFocus(on));
   test("graph: shows the SQL behind its numbers, and it runs", () => graph.showsTheSql(on));
   test("every page is accessible in light and dark", () => graph.isAccessible(on));
   test("every page fits a narrow screen", () => graph.fitsNarrowScreens(on));

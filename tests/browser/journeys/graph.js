@@ -120,6 +120,23 @@ export async function worksFromTheKeyboard({ browser, origin }) {
   await close();
 }
 
+export async function followsTheFocus({ browser, origin }) {
+  const { page, clean, shot, close } = await openPage(browser, origin, { width: 390, height: 844 });
+  await page.goto("/");
+  for (const service of ["storefront", "bank-api"]) {
+    const node = page.locator(`[data-testid="node"][data-service="${service}"]`);
+    await node.waitFor();
+    await tabTo(page, node);
+    await until(`${service} is in view`, async () => {
+      const { x, width } = await node.boundingBox();
+      return x >= 0 && x + width <= 390;
+    });
+  }
+  await shot("narrow-focus");
+  clean();
+  await close();
+}
+
 export async function showsTheSql({ browser, origin }) {
   const { page, clean, shot, close } = await openPage(browser, origin);
   await page.goto("/?edge=checkout%3Epayments%3Ahttp");
