@@ -90,7 +90,7 @@ export async function worksFromTheKeyboard({ browser, origin }) {
     },
     { within: 30_000 },
   );
-  assert.equal(await panel.locator("canvas").count(), 2);
+  await until("both are drawn", async () => (await panel.locator("[data-points] canvas").count()) === 2);
   for (const title of ["Slow traces", "Failed traces", "Called by", "Calls"]) {
     await panel.getByRole("heading", { name: title, exact: true }).waitFor();
   }
@@ -106,7 +106,7 @@ export async function worksFromTheKeyboard({ browser, origin }) {
   await shot("graph-node");
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
-  assert.equal(await node.evaluate((element) => element === document.activeElement), true, "focus returns");
+  await until("the focus is back", () => node.evaluate((element) => element === document.activeElement));
 
   const edge = page.locator('[data-testid="edge"][data-client="checkout"][data-server="payments"]');
   await tabTo(page, edge);
@@ -167,7 +167,7 @@ export async function showsTheSql({ browser, origin }) {
     ["endpoint", "calls", "error_rate", "probes", "p50_ms", "p99_ms"],
   );
   const rows = await page.getByTestId("result").locator("tbody tr").allTextContents();
-  assert.equal(rows.length, 3);
+  assert.equal(rows.length, 3, rows.join(" | "));
   clean();
   await close();
 }
