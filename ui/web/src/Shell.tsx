@@ -54,7 +54,7 @@ function ActiveFindings() {
   return (
     <span className={styles.count}>
       {active}
-      <span className={styles.unseen}> active findings</span>
+      <span className="unseen"> active findings</span>
     </span>
   );
 }
@@ -75,11 +75,11 @@ function FaultsButton() {
       }
     >
       <Icon name="fault" />
-      Faults
+      <span className={styles.faultsWord}>Faults</span>
       {data.faults.length > 0 && (
         <span className={styles.count}>
           {data.faults.length}
-          <span className={styles.unseen}> on</span>
+          <span className="unseen"> on</span>
         </span>
       )}
     </button>

@@ -6,8 +6,9 @@ const NONE = "–";
 export function rate(perSecond: number | null | undefined): string {
   if (!isNumber(perSecond)) return NONE;
   if (perSecond === 0) return "0/s";
-  if (perSecond >= 1000) return `${(perSecond / 1000).toFixed(1)}k/s`;
-  return `${perSecond.toFixed(perSecond < 1 ? 2 : perSecond < 100 ? 1 : 0)}/s`;
+  if (perSecond >= 999_950) return `${(perSecond / 1e6).toFixed(1)}M/s`;
+  if (perSecond >= 999.5) return `${(perSecond / 1000).toFixed(1)}k/s`;
+  return `${short(perSecond)}/s`;
 }
 
 /** A share from 0 to 1: `0%`, `0.42%`, `12.5%`, `100%`. */
@@ -16,6 +17,8 @@ export function percent(share: number | null | undefined): string {
   const value = share * 100;
   if (value === 0) return "0%";
   if (value < 0.01) return "<0.01%";
+  // Nine failures in ten thousand are not none.
+  if (share < 1 && value >= 99.95) return "99.9%";
   return `${trim(value.toFixed(value < 1 ? 2 : 1))}%`;
 }
 
@@ -24,10 +27,10 @@ export function millis(ms: number | null | undefined): string {
   if (!isNumber(ms)) return NONE;
   if (ms === 0) return "0 ms";
   if (ms < 0.001) return "<1 µs";
-  if (ms < 0.1) return `${Math.round(ms * 1000)} µs`;
-  if (ms >= 60_000) return `${trim((ms / 60_000).toFixed(1))} min`;
-  if (ms >= 1000) return `${trim((ms / 1000).toFixed(2))} s`;
-  return `${ms.toFixed(ms < 1 ? 2 : ms < 100 ? 1 : 0)} ms`;
+  if (ms < 0.0995) return `${Math.round(ms * 1000)} µs`;
+  if (ms >= 59_995) return `${trim((ms / 60_000).toFixed(1))} min`;
+  if (ms >= 999.5) return `${trim((ms / 1000).toFixed(2))} s`;
+  return `${short(ms)} ms`;
 }
 
 /** Nanoseconds, in the unit that fits. */
@@ -47,7 +50,7 @@ export function plural(amount: number, noun: string): string {
 
 /** A number of unknown unit, to three figures. */
 export function figure(value: number | null | undefined): string {
-  return isNumber(value) ? trim(value.toPrecision(3)) : NONE;
+  return isNumber(value) ? value.toLocaleString("en-GB", { maximumSignificantDigits: 3 }) : NONE;
 }
 
 /** The time of day in the reader's zone, with the date where it is not today's. */
@@ -94,8 +97,13 @@ function span(seconds: number): string {
   return `${Math.round(seconds / 86_400)} d`;
 }
 
+/** Two or three digits: `0.25`, `2.5`, `25.0`, `250`. */
+function short(value: number): string {
+  return value.toFixed(value < 0.995 ? 2 : value < 99.95 ? 1 : 0);
+}
+
 function trim(digits: string): string {
-  return digits.includes(".") && !digits.includes("e") ? digits.replace(/\.?0+$/, "") : digits;
+  return digits.includes(".") ? digits.replace(/\.?0+$/, "") : digits;
 }
 
 function isNumber(value: number | null | undefined): value is number {

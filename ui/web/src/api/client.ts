@@ -47,6 +47,15 @@ export async function post(path: string, body: unknown, signal?: AbortSignal): P
   return answer(fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal: signal ?? null }));
 }
 
+const TEXT_OR_LONG_INTEGER = /"(?:[^"\\]|\\.)*"|(?<![\d.])-?\d{16,}(?![\d.eE])/g;
+
+/** JSON whose integers beyond a double's 53 bits became texts, or their last digits would be lost. */
+export function exact(json: string): string {
+  return json.replace(TEXT_OR_LONG_INTEGER, (token) =>
+    token.startsWith('"') || Number.isSafeInteger(Number(token)) ? token : `"${token}"`,
+  );
+}
+
 async function answer(pending: Promise<Response>): Promise<unknown> {
   let response: Response;
   try {
@@ -58,7 +67,7 @@ async function answer(pending: Promise<Response>): Promise<unknown> {
   const body = await response.text();
   let json: unknown = null;
   try {
-    json = body === "" ? null : JSON.parse(body);
+    json = body === "" ? null : JSON.parse(exact(body));
   } catch {
     if (response.ok)
       throw new ApiError(response.status, null, "the server answered something that is not JSON");

@@ -22,17 +22,8 @@ import type {
 
 type Json = Record<string, unknown>;
 
-const HEALTH: Record<string, Health> = {
-  ok: "ok",
-  healthy: "ok",
-  good: "ok",
-  warning: "warning",
-  degraded: "warning",
-  critical: "critical",
-  failing: "critical",
-  unhealthy: "critical",
-  error: "critical",
-};
+/** The server's words. */
+const HEALTH: Record<string, Health> = { ok: "ok", degraded: "warning", failing: "critical" };
 
 export function graph(value: unknown): Graph {
   const json = object(value);
@@ -48,7 +39,8 @@ function graphNode(json: Json): GraphNode {
   return {
     id: text(json.id),
     kind: text(json.kind) || "service",
-    health: health(json.health),
+    health: health(json),
+    sql: text(json.sql),
     ...signals(json),
   };
 }
@@ -62,9 +54,10 @@ function graphEdge(json: Json): GraphEdge {
     client,
     server,
     protocol,
+    reporter: text(json.reporter),
     mtls: json.mtls === true,
     breaker: text(json.breaker) || "closed",
-    health: health(json.health),
+    health: health(json),
     sql: text(json.sql),
     ...signals(json),
   };
@@ -245,8 +238,10 @@ export function text(value: unknown): string {
   return typeof value === "number" || typeof value === "boolean" ? String(value) : "";
 }
 
-function health(value: unknown): Health {
-  return HEALTH[text(value).toLowerCase()] ?? "idle";
+/** What the server says, except that nothing is healthy by silence. */
+function health(json: Json): Health {
+  const said = HEALTH[text(json.health)] ?? "idle";
+  return said === "ok" && !number(json.calls_per_s) ? "idle" : said;
 }
 
 export function object(value: unknown): Attributes {

@@ -17,6 +17,7 @@ export interface GraphNode extends Signals {
   id: string;
   kind: string;
   health: Health;
+  sql: string;
 }
 
 /** The calls from one service to another. */
@@ -25,8 +26,10 @@ export interface GraphEdge extends Signals {
   client: string;
   server: string;
   protocol: string;
+  /** The side whose counts these are: `source`, `destination` or `span`. */
+  reporter: string;
   mtls: boolean;
-  /** `closed`, `soft`, `open`, `half-open` or `ramp`. */
+  /** `closed`, `soft`, `ejected`, `open`, `half-open` or `ramp`. */
   breaker: string;
   health: Health;
   sql: string;

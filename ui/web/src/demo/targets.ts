@@ -18,10 +18,11 @@ export function targets(demo: Demo): Target[] {
   });
 }
 
-/** Whether that fault is planted there. */
+/** Whether that fault is planted there, or on the whole service. */
 export function isOn(demo: Demo, kind: FaultKind, target: string): boolean {
   const service = target.split("/")[0] ?? target;
-  return demo.faults.some((fault) => fault.kind === kind && spelled(fault.target, service) === target);
+  const places = [service, target];
+  return demo.faults.some((fault) => fault.kind === kind && places.includes(spelled(fault.target, service)));
 }
 
 /** `payments-2` as a fault's target: `payments/2`. */

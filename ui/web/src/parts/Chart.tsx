@@ -5,6 +5,9 @@ import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import styles from "./Chart.module.css";
 
+/** Times on the axis are whole minutes. */
+const TIME_STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 360].map((minutes) => minutes * 60);
+
 /** One line: values by point, `null` where nothing was measured. */
 export interface Line {
   label: string;
@@ -95,12 +98,12 @@ function options(
   return {
     width,
     height,
-    padding: [6, 4, 0, 0],
+    padding: [6, 16, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 }, sync: { key: "weir" } },
     legend: { show: false },
     scales: { y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.15 : 1] } },
     axes: [
-      { ...axis, size: 22, space: 60, values: (_plot, ticks) => ticks.map(timeTick) },
+      { ...axis, size: 22, space: 60, incrs: TIME_STEPS_S, values: (_plot, ticks) => ticks.map(timeTick) },
       {
         ...axis,
         size: 52,

@@ -9,9 +9,9 @@ import { Tag } from "./Tag.tsx";
 
 /** A share or a time, as the metric's name tells. */
 export function measured(metric: string, value: number | null): string {
-  if (/rate|ratio|share/.test(metric)) return percent(value);
-  if (/_ms$|millis/.test(metric)) return millis(value);
-  if (/second|latency|duration|p\d\d/.test(metric)) return millis(value === null ? null : value * 1000);
+  if (/_(rate|ratio)$/.test(metric)) return percent(value);
+  if (metric.endsWith("_ms")) return millis(value);
+  if (metric.endsWith("_seconds")) return millis(value === null ? null : value * 1000);
   return figure(value);
 }
 
@@ -27,16 +27,15 @@ export function FindingCard({ finding }: { finding: Finding }) {
         <h3>
           {finding.kind}: {finding.endpoint || finding.service}
         </h3>
-        <span className="grow" />
-        <span className="dim" title={finding.opened_at ?? ""}>
+        <span className={styles.aside} title={finding.opened_at ?? ""}>
           {active
             ? `since ${clock(finding.opened_at)}`
             : `lasted ${between(finding.opened_at, finding.resolved_at)}`}
+          <SqlButton
+            about={`the finding ${finding.kind} of ${finding.endpoint || finding.service}`}
+            sql={finding.query}
+          />
         </span>
-        <SqlButton
-          about={`the finding ${finding.kind} of ${finding.endpoint || finding.service}`}
-          sql={finding.query}
-        />
       </div>
       <p className={styles.message}>
         <Prose text={finding.message} />

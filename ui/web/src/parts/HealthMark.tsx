@@ -8,7 +8,7 @@ export const HEALTH_WORDS: Record<Health, string> = {
   ok: "healthy",
   warning: "degraded",
   critical: "failing",
-  idle: "no traffic",
+  idle: "not called",
 };
 
 /** A round mark; with `word`, the word too. */

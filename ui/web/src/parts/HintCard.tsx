@@ -16,6 +16,14 @@ const VERDICT_TONES: Record<string, Tone> = {
   reverted: "ok",
 };
 
+/** When it was withdrawn, or when its lease ran out without renewal. */
+export function ending(hint: Hint): string {
+  if (hint.withdrawn_at) return `withdrawn ${clock(hint.withdrawn_at)}`;
+  const renewed = Date.parse(hint.renewed_at ?? hint.issued_at ?? "");
+  const lapsed = renewed + (hint.ttl_ms ?? 0);
+  return Number.isNaN(lapsed) ? "ended" : `lapsed ${clock(new Date(lapsed).toISOString())}`;
+}
+
 export function HintCard({ hint }: { hint: Hint }) {
   const target = hint.target || hint.service;
   return (
@@ -33,13 +41,10 @@ export function HintCard({ hint }: { hint: Hint }) {
           {hint.action.replaceAll("_", " ")} {target}
         </h3>
         <Tag>{hint.mode.replaceAll("_", " ")}</Tag>
-        <span className="grow" />
-        <span className="dim">
-          {hint.active
-            ? `renewed ${ago(hint.renewed_at ?? hint.issued_at)}`
-            : `ended ${clock(hint.withdrawn_at)}`}
+        <span className={styles.aside}>
+          {hint.active ? `renewed ${ago(hint.renewed_at ?? hint.issued_at)}` : ending(hint)}
+          <SqlButton about={`the evidence of hint ${hint.id}`} sql={text(hint.evidence.query)} />
         </span>
-        <SqlButton about={`the evidence of hint ${hint.id}`} sql={text(hint.evidence.query)} />
       </div>
       <dl className={styles.facts}>
         <Fact name="for" value={hint.callers.length > 0 ? hint.callers.join(", ") : "every caller"} />
@@ -67,7 +72,9 @@ export function HintCard({ hint }: { hint: Hint }) {
             <tbody>
               {hint.acks.map((ack) => (
                 <tr key={`${ack.proxy} ${ack.time} ${ack.verdict} ${ack.state}`}>
-                  <td>{ack.proxy || ack.proxy_service}</td>
+                  <td className="name" title={ack.proxy}>
+                    {ack.proxy || ack.proxy_service}
+                  </td>
                   <td>
                     <Tag tone={VERDICT_TONES[ack.verdict] ?? "idle"}>{ack.verdict}</Tag>{" "}
                     <span className="dim">{ack.reason}</span>

@@ -14,7 +14,7 @@ export function SqlButton({ about, sql }: { about: string; sql: string }) {
     <Popover
       opened={opened}
       onChange={setOpened}
-      width={520}
+      width="min(520px, calc(100vw - 16px))"
       position="bottom-end"
       shadow="md"
       trapFocus

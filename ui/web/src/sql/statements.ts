@@ -3,12 +3,17 @@
 
 const PARTIAL_BUCKET = "interval '12 seconds'";
 
-/** A client and a server of the service graph. */
+/** An edge of the service graph, and the side whose counts are believed. */
 export interface EdgeKey {
   client: string;
   server: string;
   protocol: string;
+  /** `source`, `destination` or `span`. */
+  reporter: string;
 }
+
+/** What a panel is about: an edge, or a service with the edges that lead to it. */
+export type Subject = { edge: EdgeKey } | { service: string; callers: readonly EdgeKey[] };
 
 /** `window` as SQL: `5m` is `interval '5 minutes'`. */
 export function interval(window: string): string {
@@ -22,46 +27,33 @@ export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-// Both ends of a call report it. The caller's report counts, and the callee's where the caller has no proxy.
-const EACH_CALL_ONCE = "(reporter = 'source' OR reporter = 'destination' AND client = 'unknown')";
+function of(subject: Subject): string {
+  return "edge" in subject ? ofEdge(subject.edge) : intoService(subject.service, subject.callers);
+}
 
-function ofEdge(edge: EdgeKey, reporter: Reporter): string {
-  const side = reporter === "span" ? "span" : edge.client === "unknown" ? "destination" : "source";
+function ofEdge(edge: EdgeKey): string {
   return [
     `client = ${literal(edge.client)} AND server = ${literal(edge.server)}`,
-    `protocol = ${literal(edge.protocol)} AND reporter = ${literal(side)}`,
+    `protocol = ${literal(edge.protocol)} AND reporter = ${literal(edge.reporter)}`,
   ].join("\n  AND ");
 }
 
-function intoService(service: string, reporter: Reporter): string {
-  const once = reporter === "span" ? "reporter = 'span'" : EACH_CALL_ONCE;
-  return `server = ${literal(service)}\n  AND ${once}`;
-}
-
-/** Who counted the calls: the proxies, or spans where no proxy is. */
-export type Reporter = "proxy" | "span";
-
-/** What a panel is about. */
-export type Subject = { edge: EdgeKey } | { service: string };
-
-function of(subject: Subject, reporter: Reporter): string {
-  return "edge" in subject ? ofEdge(subject.edge, reporter) : intoService(subject.service, reporter);
-}
-
-/** Whether any proxy reported the subject's calls: one row, `proxies`. */
-export function reporters(subject: Subject, window: string): string {
-  const which =
-    "edge" in subject
-      ? `client = ${literal(subject.edge.client)} AND server = ${literal(subject.edge.server)}`
-      : `server = ${literal(subject.service)}`;
-  return `SELECT count(*) FILTER (WHERE reporter <> 'span') AS proxies, count(*) AS buckets
-FROM edges
-WHERE ${which}
-  AND time >= now() - ${interval(window)}`;
+// Both ends of a call report it, so each call must count once: by its caller's proxy, except for the
+// callers that the server believes another side about.
+function intoService(service: string, callers: readonly EdgeKey[]): string {
+  const sides = ["reporter = 'source'"];
+  for (const side of ["destination", "span"]) {
+    const clients = new Set(callers.filter((edge) => edge.reporter === side).map((edge) => edge.client));
+    if (clients.size > 0) {
+      const names = [...clients].sort().map(literal).join(", ");
+      sides.push(`reporter = ${literal(side)} AND client IN (${names})`);
+    }
+  }
+  return `server = ${literal(service)}\n  AND (${sides.join(" OR ")})`;
 }
 
 /** Rate, errors and latency of each ten seconds. */
-export function overTime(subject: Subject, reporter: Reporter, window: string): string {
+export function overTime(subject: Subject, window: string): string {
   return `SELECT time,
   sum(calls) / 10.0 AS calls_per_s,
   sum(errors) / 10.0 AS errors_per_s,
@@ -70,29 +62,15 @@ export function overTime(subject: Subject, reporter: Reporter, window: string): 
   sketch_quantile(sketch_merge(sketch), 0.9) * 1000 AS p90_ms,
   sketch_quantile(sketch_merge(sketch), 0.99) * 1000 AS p99_ms
 FROM edges
-WHERE ${of(subject, reporter)}
+WHERE ${of(subject)}
   AND time >= now() - ${interval(window)}
   AND time < now() - ${PARTIAL_BUCKET}
 GROUP BY time
 ORDER BY time`;
 }
 
-/** The numbers of a whole window, in one row. */
-export function totals(subject: Subject, reporter: Reporter, window: string): string {
-  return `SELECT sum(calls) AS calls,
-  sum(errors) AS errors,
-  CAST(sum(errors) AS double) / nullif(sum(calls), 0) AS error_rate,
-  sum(refused) AS refused,
-  sketch_quantile(sketch_merge(sketch), 0.5) * 1000 AS p50_ms,
-  sketch_quantile(sketch_merge(sketch), 0.9) * 1000 AS p90_ms,
-  sketch_quantile(sketch_merge(sketch), 0.99) * 1000 AS p99_ms
-FROM edges
-WHERE ${of(subject, reporter)}
-  AND time >= now() - ${interval(window)}`;
-}
-
-/** The same by replica. */
-export function byReplica(subject: Subject, reporter: Reporter, window: string): string {
+/** Calls, errors and latency of a window by replica. */
+export function byReplica(subject: Subject, window: string): string {
   return `SELECT endpoint,
   sum(calls) AS calls,
   CAST(sum(errors) AS double) / nullif(sum(calls), 0) AS error_rate,
@@ -100,7 +78,7 @@ export function byReplica(subject: Subject, reporter: Reporter, window: string):
   sketch_quantile(sketch_merge(sketch), 0.5) * 1000 AS p50_ms,
   sketch_quantile(sketch_merge(sketch), 0.99) * 1000 AS p99_ms
 FROM edges
-WHERE ${of(subject, reporter)}
+WHERE ${of(subject)}
   AND endpoint <> ''
   AND time >= now() - ${interval(window)}
 GROUP BY endpoint

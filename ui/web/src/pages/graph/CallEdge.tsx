@@ -35,18 +35,14 @@ export function labelText(edge: GraphEdge, label: EdgeLabel): string {
   return millis(edge[`${label}_ms`]);
 }
 
-function spoken(edge: GraphEdge, badge: string): string {
-  return [
-    `${edge.client} to ${edge.server}: ${HEALTH_WORDS[edge.health]}`,
-    rate(edge.calls_per_s),
-    `${percent(edge.error_rate)} errors`,
-    `p99 ${millis(edge.p99_ms)}`,
-    edge.protocol,
-    edge.mtls ? "mutual TLS" : "",
-    badge === "" ? "" : `breaker: ${badge}`,
-  ]
-    .filter((part) => part !== "")
-    .join(", ");
+/** What the label does not show, for those who cannot see the line either. */
+function unseen(edge: GraphEdge, label: EdgeLabel): string {
+  const numbers = [
+    label === "rate" ? "" : rate(edge.calls_per_s),
+    label === "errors" ? "errors" : `${percent(edge.error_rate)} errors`,
+    label === "p99" ? "p99" : `p99 ${millis(edge.p99_ms)}`,
+  ];
+  return [...numbers, edge.protocol, edge.mtls ? "mutual TLS" : ""].filter((part) => part !== "").join(", ");
 }
 
 function CallEdgeView({ data, markerEnd }: EdgeProps<CallEdgeType>) {
@@ -82,20 +78,24 @@ function CallEdgeView({ data, markerEnd }: EdgeProps<CallEdgeType>) {
           data-client={edge.client}
           data-server={edge.server}
           aria-pressed={selected}
-          aria-label={spoken(edge, badge)}
           style={{ transform: `translate(-50%, -50%) translate(${course.label.x}px, ${course.label.y}px)` }}
           onClick={() => onOpen(edge.id)}
           {...state}
         >
+          <span className="unseen">
+            {edge.client} to {edge.server}: {HEALTH_WORDS[edge.health]},{" "}
+          </span>
           {edge.mtls && <Icon name="lock" size={11} />}
           {(edge.health === "critical" || edge.health === "warning") && <Icon name={edge.health} size={10} />}
           <span>{labelText(edge, label)}</span>
           {badge !== "" && (
             <span className={styles.breaker} data-testid="breaker">
               <Icon name="breaker" size={11} />
+              <span className="unseen">breaker: </span>
               {badge}
             </span>
           )}
+          <span className="unseen">, {unseen(edge, label)}</span>
         </button>
       </ViewportPortal>
     </>

@@ -6,19 +6,18 @@ import { millis, rate } from "../../format.ts";
 import { Chart } from "../../parts/Chart.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { Section } from "../../parts/Section.tsx";
-import { overTime, type Reporter, type Subject } from "../../sql/statements.ts";
+import { overTime, type Subject } from "../../sql/statements.ts";
 import { gapless } from "./gapless.ts";
 
 interface Props {
   subject: Subject;
-  reporter: Reporter;
   window: string;
 }
 
-export function Charts({ subject, reporter, window }: Props) {
+export function Charts({ subject, window }: Props) {
   // Fewer than five minutes of ten-second points make no chart.
   const shown = window === "1m" || window === "5m" ? "15m" : window;
-  const query = overTime(subject, reporter, shown);
+  const query = overTime(subject, shown);
   const { data, error } = useSql(query);
   const points = gapless(data?.rows ?? [], (row: Row) => Date.parse(text(row.time)) / 1000);
   const times = points.map((point) => point.time);

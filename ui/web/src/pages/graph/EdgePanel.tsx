@@ -4,13 +4,11 @@ import type { GraphEdge } from "../../api/types.ts";
 import { HealthMark } from "../../parts/HealthMark.tsx";
 import { Tag } from "../../parts/Tag.tsx";
 import { TraceList } from "../../parts/TraceList.tsx";
-import { totals } from "../../sql/statements.ts";
 import { Charts } from "./Charts.tsx";
 import { findingConcernsEdge, hintConcernsEdge } from "./concerns.ts";
 import styles from "./Panel.module.css";
 import { Numbers, Panel, Verdicts } from "./Panel.tsx";
 import { Replicas } from "./Replicas.tsx";
-import { useReporter } from "./useReporter.ts";
 
 interface Props {
   edge: GraphEdge;
@@ -21,7 +19,6 @@ interface Props {
 
 export function EdgePanel({ edge, window, onClose, onNode }: Props) {
   const subject = { edge };
-  const reporter = useReporter(subject, window);
   const findings =
     useFindings("-1h", true).data?.findings.filter((it) => findingConcernsEdge(it, edge)) ?? [];
   const hints = useHints("-1h", true).data?.hints.filter((it) => hintConcernsEdge(it, edge)) ?? [];
@@ -58,10 +55,10 @@ export function EdgePanel({ edge, window, onClose, onNode }: Props) {
         </>
       }
     >
-      <Numbers signals={edge} window={window} sql={edge.sql || totals(subject, reporter, window)} />
+      <Numbers signals={edge} window={window} sql={edge.sql} />
       <Verdicts findings={findings} hints={hints} />
-      <Charts subject={subject} reporter={reporter} window={window} />
-      <Replicas subject={subject} reporter={reporter} window={window} hints={hints} />
+      <Charts subject={subject} window={window} />
+      <Replicas subject={subject} window={window} hints={hints} />
       <TraceList title="Slow traces" filter={{ ...scope, sort: "slow" }} />
       <TraceList title="Failed traces" filter={{ ...scope, status: "error", sort: "recent" }} />
     </Panel>

@@ -7,13 +7,11 @@ import { Section } from "../../parts/Section.tsx";
 import { SqlButton } from "../../parts/SqlButton.tsx";
 import { Tag } from "../../parts/Tag.tsx";
 import { TraceList } from "../../parts/TraceList.tsx";
-import { totals } from "../../sql/statements.ts";
 import { Charts } from "./Charts.tsx";
 import { findingConcernsService, hintConcernsService } from "./concerns.ts";
 import styles from "./Panel.module.css";
 import { Numbers, Panel, Verdicts } from "./Panel.tsx";
 import { Replicas } from "./Replicas.tsx";
-import { useReporter } from "./useReporter.ts";
 
 interface Props {
   graph: Graph;
@@ -24,12 +22,11 @@ interface Props {
 }
 
 export function NodePanel({ graph, node, window, onClose, onEdge }: Props) {
-  const subject = { service: node.id };
-  const reporter = useReporter(subject, window);
   const findings =
     useFindings("-1h", true).data?.findings.filter((it) => findingConcernsService(it, node.id)) ?? [];
   const hints = useHints("-1h", true).data?.hints.filter((it) => hintConcernsService(it, node.id)) ?? [];
   const callers = graph.edges.filter((edge) => edge.server === node.id);
+  const subject = { service: node.id, callers };
   const callees = graph.edges.filter((edge) => edge.client === node.id);
   return (
     <Panel
@@ -45,10 +42,10 @@ export function NodePanel({ graph, node, window, onClose, onEdge }: Props) {
         </>
       }
     >
-      <Numbers signals={node} window={window} sql={totals(subject, reporter, window)} />
+      {callers.length > 0 && <Numbers signals={node} window={window} sql={node.sql} />}
       <Verdicts findings={findings} hints={hints} />
-      {callers.length > 0 && <Charts subject={subject} reporter={reporter} window={window} />}
-      {callers.length > 0 && <Replicas subject={subject} reporter={reporter} window={window} hints={hints} />}
+      {callers.length > 0 && <Charts subject={subject} window={window} />}
+      {callers.length > 0 && <Replicas subject={subject} window={window} hints={hints} />}
       <Calls title="Called by" edges={callers} name={(edge) => edge.client} onEdge={onEdge} />
       <Calls title="Calls" edges={callees} name={(edge) => edge.server} onEdge={onEdge} />
       <TraceList title="Slow traces" filter={{ service: node.id, sort: "slow" }} />

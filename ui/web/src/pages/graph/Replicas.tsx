@@ -6,11 +6,10 @@ import { count, millis, percent } from "../../format.ts";
 import { Failure } from "../../parts/Failure.tsx";
 import { Section } from "../../parts/Section.tsx";
 import { Tag } from "../../parts/Tag.tsx";
-import { byReplica, type Reporter, type Subject } from "../../sql/statements.ts";
+import { byReplica, type Subject } from "../../sql/statements.ts";
 
 interface Props {
   subject: Subject;
-  reporter: Reporter;
   window: string;
   hints: Hint[];
 }
@@ -18,8 +17,8 @@ interface Props {
 /** From this share of errors on a replica is marked. */
 const MARKED_ERROR_RATE = 0.05;
 
-export function Replicas({ subject, reporter, window, hints }: Props) {
-  const query = byReplica(subject, reporter, window);
+export function Replicas({ subject, window, hints }: Props) {
+  const query = byReplica(subject, window);
   const { data, error } = useSql(query);
   if (data && data.rows.length === 0) return null;
   return (
@@ -47,10 +46,10 @@ export function Replicas({ subject, reporter, window, hints }: Props) {
           {data?.rows.map((row) => {
             const endpoint = text(row.endpoint);
             const errors = number(row.error_rate);
-            const hint = hints.find((candidate) => candidate.target === endpoint);
+            const hint = hints.find((it) => it.target === endpoint && it.mode === "enforce");
             return (
               <tr key={endpoint}>
-                <td>
+                <td className="name" title={endpoint}>
                   {endpoint}{" "}
                   {hint && (
                     <Tag tone="critical" icon="breaker">

@@ -1,18 +1,19 @@
 // The service graph as a map that can be moved, zoomed, and walked with Tab.
-import { Background, BackgroundVariant, Controls, MarkerType, ReactFlow, useReactFlow } from "@xyflow/react";
-import { useEffect, useMemo, useRef } from "react";
+import { Background, BackgroundVariant, Controls, MarkerType, ReactFlow } from "@xyflow/react";
+import { useMemo, useRef } from "react";
 import type { Graph, Health, Hint } from "../../api/types.ts";
 import type { EdgeLabel } from "../../router.tsx";
 import { CallEdge, type CallEdgeType } from "./CallEdge.tsx";
 import { badge } from "./concerns.ts";
+import { figures } from "./figures.ts";
 import { NODE_HEIGHT, NODE_WIDTH, place } from "./layout.ts";
 import { matching } from "./matching.ts";
+import { FIT, Refit, surroundings } from "./Refit.tsx";
 import styles from "./ServiceMap.module.css";
 import { ServiceNode, type ServiceNodeType } from "./ServiceNode.tsx";
 
 const NODE_TYPES = { service: ServiceNode };
 const EDGE_TYPES = { call: CallEdge };
-const FIT = { padding: 0.08, maxZoom: 1.15 };
 const LINE_COLOURS: Record<Health, string> = {
   ok: "var(--line-strong)",
   warning: "var(--warning)",
@@ -45,7 +46,13 @@ export function ServiceMap({ graph, hints, label, find, node, edge, onNode, onEd
       position: placement.nodes.get(service.id) ?? { x: 0, y: 0 },
       width: NODE_WIDTH,
       height: NODE_HEIGHT,
-      data: { service, selected: service.id === node, dimmed: !shown.nodes.has(service.id), onOpen: onNode },
+      data: {
+        service,
+        figures: figures(service, graph.edges),
+        selected: service.id === node,
+        dimmed: !shown.nodes.has(service.id),
+        onOpen: onNode,
+      },
     }),
   );
   const edges = graph.edges.flatMap((call): CallEdgeType[] => {
@@ -93,40 +100,7 @@ export function ServiceMap({ graph, hints, label, find, node, edge, onNode, onEd
     >
       <Background variant={BackgroundVariant.Dots} gap={20} size={1} color="var(--line)" />
       <Controls showInteractive={false} fitViewOptions={FIT} position="bottom-left" />
-      <Refit shape={shape} panel={node !== undefined || edge !== undefined} moved={moved} />
+      <Refit shape={shape} focus={surroundings(graph, node, edge)} moved={moved} />
     </ReactFlow>
   );
-}
-
-interface RefitProps {
-  shape: string;
-  panel: boolean;
-  moved: React.RefObject<boolean>;
-}
-
-/**
- * Shows everything again when a service or an edge comes or goes, and when a panel takes or gives back
- * room; the latter only until the map was moved by hand.
- */
-function Refit({ shape, panel, moved }: RefitProps) {
-  const flow = useReactFlow();
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the shape is what it waits for
-  useEffect(() => {
-    moved.current = false;
-    return afterLayout(() => flow.fitView(FIT));
-  }, [shape]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the panel is what it waits for
-  useEffect(() => {
-    if (moved.current) return;
-    return afterLayout(() => flow.fitView(FIT));
-  }, [panel]);
-  return null;
-}
-
-/** Two frames later the map knows its new size. */
-function afterLayout(action: () => void): () => void {
-  let frame = requestAnimationFrame(() => {
-    frame = requestAnimationFrame(action);
-  });
-  return () => cancelAnimationFrame(frame);
 }

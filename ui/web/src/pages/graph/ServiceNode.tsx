@@ -4,10 +4,11 @@ import { memo } from "react";
 import type { GraphNode } from "../../api/types.ts";
 import { millis, percent, rate } from "../../format.ts";
 import { HEALTH_WORDS, HealthMark } from "../../parts/HealthMark.tsx";
+import type { Figures } from "./figures.ts";
 import styles from "./ServiceMap.module.css";
 
 export type ServiceNodeType = Node<
-  { service: GraphNode; selected: boolean; dimmed: boolean; onOpen: (id: string) => void },
+  { service: GraphNode; figures: Figures; selected: boolean; dimmed: boolean; onOpen: (id: string) => void },
   "service"
 >;
 
@@ -16,10 +17,12 @@ export function nodeElementId(id: string): string {
   return `node ${id}`;
 }
 
-function ServiceNodeView({ data: { service, selected, dimmed, onOpen } }: NodeProps<ServiceNodeType>) {
-  const calls = rate(service.calls_per_s);
-  const errors = percent(service.error_rate);
-  const p99 = millis(service.p99_ms);
+function ServiceNodeView({
+  data: { service, figures, selected, dimmed, onOpen },
+}: NodeProps<ServiceNodeType>) {
+  const calls = rate(figures.calls_per_s);
+  const errors = percent(figures.error_rate);
+  const p99 = millis(figures.p99_ms);
   return (
     <>
       <Handle type="target" position={Position.Left} isConnectable={false} className={styles.handle} />
@@ -33,16 +36,18 @@ function ServiceNodeView({ data: { service, selected, dimmed, onOpen } }: NodePr
         data-selected={selected}
         data-dimmed={dimmed}
         aria-pressed={selected}
-        aria-label={`${service.id}: ${HEALTH_WORDS[service.health]}, ${calls}, ${errors} errors, p99 ${p99}`}
         onClick={() => onOpen(service.id)}
       >
         <span className={styles.nodeHead}>
           <HealthMark health={service.health} />
-          <span className={styles.nodeName}>{service.id}</span>
+          <span className={styles.nodeName} title={service.id}>
+            {service.id}
+          </span>
+          <span className="unseen">{HEALTH_WORDS[service.health]}</span>
           {service.kind !== "service" && <span className={styles.nodeKind}>{service.kind}</span>}
         </span>
         <span className={styles.nodeNumbers}>
-          <Figure value={calls} unit="calls" />
+          <Figure value={calls} unit={figures.outgoing ? "calls made" : "calls"} />
           <Figure value={errors} unit="errors" />
           <Figure value={p99} unit="p99" />
         </span>

@@ -3,7 +3,7 @@
 import { Graph as Digraph, layout } from "@dagrejs/dagre";
 import type { GraphEdge, GraphNode } from "../../api/types.ts";
 
-export const NODE_WIDTH = 184;
+export const NODE_WIDTH = 196;
 export const NODE_HEIGHT = 74;
 /** Room kept for the label of an edge. */
 const LABEL_WIDTH = 92;
@@ -23,7 +23,7 @@ export interface Placement {
 /** Places nodes and edges; edges to nodes that are not there are left out. */
 export function place(nodes: readonly GraphNode[], edges: readonly GraphEdge[]): Placement {
   const graph = new Digraph({ directed: true, multigraph: true });
-  graph.setGraph({ rankdir: "LR", nodesep: 30, edgesep: 10, ranksep: 40, ranker: "network-simplex" });
+  graph.setGraph({ rankdir: "LR", nodesep: 30, edgesep: 10, ranksep: 34, ranker: "network-simplex" });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const node of nodes) graph.setNode(node.id, { width: NODE_WIDTH, height: NODE_HEIGHT });
   for (const edge of edges) {

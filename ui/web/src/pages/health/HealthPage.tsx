@@ -28,13 +28,20 @@ export function HealthPage() {
     (it) => it.active,
     (it) => it.issued_at,
   );
-  const open = found.filter((finding) => finding.state !== "resolved").length;
+  const unresolved = found.filter((finding) => finding.state !== "resolved");
+  const open = unresolved.length;
+  const critical = unresolved.some((finding) => finding.severity === "critical");
+  const worst = critical ? "critical" : open > 0 ? "warning" : "ok";
   return (
     <div className="page">
       <div className="page-head">
         <h1>Health</h1>
-        <HealthMark health={open > 0 ? "critical" : "ok"} />
-        <span className="dim">{open > 0 ? plural(open, "active finding") : "nothing is wrong now"}</span>
+        {findings.data && !findings.error && (
+          <>
+            <HealthMark health={worst} />
+            <span className="dim">{open > 0 ? plural(open, "active finding") : "nothing is wrong now"}</span>
+          </>
+        )}
         <span className="grow" />
         <SegmentedControl
           size="xs"

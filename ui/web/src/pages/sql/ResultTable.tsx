@@ -4,6 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useRef } from "react";
 import type { Column, SqlResult } from "../../api/types.ts";
+import { cellText, isNumeric } from "./cells.ts";
 import styles from "./SqlPage.module.css";
 
 const ROW_HEIGHT = 27;
@@ -56,7 +57,7 @@ export function ResultTable({ result }: { result: SqlResult }) {
 
 function Cell({ column, value }: { column: Column; value: unknown }) {
   if (value === null || value === undefined) return <td className={styles.null}>null</td>;
-  const whole = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const whole = cellText(value);
   const shown = whole.length > MOST_CHARACTERS ? `${whole.slice(0, MOST_CHARACTERS)}…` : whole;
   if (column.name === "trace_id" && /^[0-9a-f]{32}$/.test(whole)) {
     return (
@@ -72,8 +73,4 @@ function Cell({ column, value }: { column: Column; value: unknown }) {
       {shown}
     </td>
   );
-}
-
-function isNumeric(column: Column): boolean {
-  return /^(u?int|float|double|decimal|bigint|smallint|integer|real)/i.test(column.type);
 }

@@ -5,7 +5,8 @@ import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useEffect, useRef, useState } from "react";
 import { ApiError, type Position, post } from "../../api/client.ts";
 import { sqlResult } from "../../api/decode.ts";
-import { count, millis } from "../../format.ts";
+import { millis, plural } from "../../format.ts";
+import { Prose } from "../../parts/Prose.tsx";
 import { EXAMPLES } from "../../sql/statements.ts";
 import { offsetAt, snippet } from "./position.ts";
 import { ResultTable } from "./ResultTable.tsx";
@@ -88,8 +89,8 @@ export function SqlPage() {
           <span className="grow" />
           {data && !error && (
             <span className="dim" data-testid="stats" role="status">
-              {count(data.rows.length)} rows · {millis(data.stats.elapsed_ms)}
-              {data.stats.files !== null && ` · ${count(data.stats.files)} files`}
+              {plural(data.rows.length, "row")} · {millis(data.stats.elapsed_ms)}
+              {data.stats.files !== null && ` · ${plural(data.stats.files, "file")}`}
             </span>
           )}
         </div>
@@ -100,6 +101,12 @@ export function SqlPage() {
           {warning}
         </p>
       ))}
+      {q === undefined && (
+        <p className="dim">
+          The query above is ready to run; the buttons have others. Rows appear here, and the address of this
+          page then holds the query.
+        </p>
+      )}
       {data && !error && <ResultTable result={data} />}
     </div>
   );
@@ -127,9 +134,15 @@ function SqlError({ error, query, editor }: SqlErrorProps) {
           line {position.line}, column {position.column}
         </button>
       )}
-      <div className={styles.errorText}>{error.message}</div>
+      <div className={styles.errorText}>
+        <Prose text={error.message} />
+      </div>
       {position && <pre>{snippet(query, position)}</pre>}
-      {hint && <div className="dim">{hint}</div>}
+      {hint && (
+        <div className="dim">
+          <Prose text={hint} />
+        </div>
+      )}
     </div>
   );
 }

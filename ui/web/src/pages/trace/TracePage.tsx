@@ -54,7 +54,7 @@ export function TracePage() {
         </div>
         {error && (
           <div className={styles.failure}>
-            <Failure what="No trace" error={error} />
+            <Failure what="This trace cannot be shown" error={error} />
           </div>
         )}
         {shown && shown.lines.length === 0 && <Empty title="No spans with this trace id" />}

@@ -1,6 +1,6 @@
 // The waterfall: a line a span, virtualised so that a trace of ten thousand spans scrolls like one of ten.
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useMemo, useRef, useState } from "react";
+import { type CSSProperties, useMemo, useRef, useState } from "react";
 import { nanos } from "../../format.ts";
 import { Icon } from "../../parts/Icon.tsx";
 import { serviceHue } from "./hue.ts";
@@ -75,6 +75,13 @@ export function WaterfallView({ waterfall, selected, onSelect }: Props) {
   );
 }
 
+/** A duration stands behind its bar, or before it, or in it where neither has room; all in percent. */
+function timePlace(left: number, width: number) {
+  if (left + width <= 75) return { style: { left: `${left + width}%` } };
+  if (left >= 25) return { style: { right: `${100 - left}%` } };
+  return { style: { right: `${Math.max(100 - left - width, 0)}%` }, "data-inside": true };
+}
+
 interface LineProps {
   line: Line;
   total: number;
@@ -91,7 +98,7 @@ function SpanLine({ line, total, selected, folded, onFold, onSelect }: LineProps
   const width = Math.max((span.duration_ns / total) * 100, 0.25);
   return (
     <div className={styles.line} data-selected={selected} data-failed={failed}>
-      <div className={styles.name} style={{ paddingLeft: Math.min(depth, DEEPEST_INDENT) * 14 }}>
+      <div className={styles.name} style={{ "--depth": Math.min(depth, DEEPEST_INDENT) } as CSSProperties}>
         {below > 0 ? (
           <button
             type="button"
@@ -129,10 +136,7 @@ function SpanLine({ line, total, selected, folded, onFold, onSelect }: LineProps
           className={styles.bar}
           style={{ left: `${left}%`, width: `${width}%`, background: serviceHue(span.service) }}
         />
-        <span
-          className={styles.time}
-          style={left + width > 75 ? { right: `${100 - left}%` } : { left: `${left + width}%` }}
-        >
+        <span className={styles.time} {...timePlace(left, width)}>
           {nanos(span.duration_ns)}
         </span>
       </div>
