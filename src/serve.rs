@@ -9,12 +9,14 @@ use anyhow::{Context, bail};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use weir_collector::Collector;
 use weir_model::Clock;
 use weir_model::hint::HintSet;
+use weir_query::analysis;
 use weir_query::engine::{Engine, EngineOptions};
+use weir_query::live::Live;
 use weir_storage::Storage;
 
 use crate::config::Config;
@@ -29,7 +31,10 @@ pub(crate) struct Server {
     pub(crate) http: SocketAddr,
     storage: Storage,
     tasks: JoinSet<anyhow::Result<()>>,
+    /// Analysis, which outlives `tasks`: what they stored last is still counted.
+    live: JoinHandle<()>,
     stop: CancellationToken,
+    end_of_rows: CancellationToken,
 }
 
 /// Starts everything `config` asks for; `extra` adds routes to the HTTP API.
@@ -56,6 +61,10 @@ pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyho
     // Analysis publishes hints here, the collector hands them to the proxies: the only place they meet.
     let (hints_out, hints_in) = watch::channel(HintSet::default());
 
+    // Before the collector, so that no row goes by unseen.
+    let analysis = analysis::Config { mode: config.hints, ..analysis::Config::default() };
+    let live = Live::new(storage.clone(), config.tenant.clone(), clock.clone(), analysis, hints_out);
+
     let collector = Arc::new(Collector::new(storage.clone(), hints_in, clock.clone(), config.tenant.clone()));
     let (serving, stopped) = (collector.clone(), stop.clone());
     let grpc_address = otlp_grpc.local_addr()?;
@@ -64,14 +73,14 @@ pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyho
     let otlp_http_address = otlp_http.local_addr()?;
     tasks.spawn(async move { Ok(serving.serve_http(otlp_http, stopped).await?) });
 
-    drop(hints_out);
     let engine = Arc::new(Engine::new(storage.clone(), EngineOptions::new(clock.clone()))?);
     let state = weir_query::api::State { engine, tenant: config.tenant.clone(), clock };
-    let metrics_of = (storage.clone(), collector);
+    let metrics_of = (storage.clone(), collector, live.clone());
     let metrics = move || {
         let mut text = String::new();
         metrics_of.0.write_prometheus(&mut text);
         metrics_of.1.write_prometheus(&mut text);
+        metrics_of.2.write_prometheus(&mut text);
         text
     };
     let app = weir_query::api::router(state.clone())
@@ -85,13 +94,19 @@ pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyho
         Ok(())
     });
 
+    let end_of_rows = CancellationToken::new();
+    let (running, stopped) = (live.clone(), end_of_rows.clone());
+    let live = tokio::spawn(async move { running.run(stopped).await });
+
     Ok(Server {
         otlp_grpc: grpc_address,
         otlp_http: otlp_http_address,
         http: http_address,
         storage,
         tasks,
+        live,
         stop,
+        end_of_rows,
     })
 }
 
@@ -106,6 +121,7 @@ impl Server {
         let ended = tokio::select! {
             () = shutdown.cancelled() => None,
             ended = self.tasks.join_next() => ended,
+            ended = &mut self.live => Some(ended.map(Ok)),
         };
         let stopped = self.stop().await;
         match ended {
@@ -123,6 +139,12 @@ impl Server {
         let all_ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_DEADLINE, all_ended).await.is_err() {
             self.tasks.shutdown().await;
+        }
+        self.end_of_rows.cancel();
+        if !self.live.is_finished()
+            && let Err(panic) = self.live.await
+        {
+            tracing::error!(%panic, "the analysis failed; its last seconds are lost");
         }
         self.storage.close().await.context("the last rows stay in the write-ahead log")
     }

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 const READY: Duration = Duration::from_secs(30);
 
 /// The binary under test.
-pub fn weir() -> Command {
+pub(crate) fn weir() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.env("WEIR_LOG", "info,deltalake_core=warn,buoyant_kernel=warn");
     command
 }
 
 /// A process whose stderr is kept, killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     name: String,
     stderr: Arc<Mutex<Vec<String>>>,
@@ -28,7 +28,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `command`.
-    pub fn start(name: &str, command: &mut Command) -> Self {
+    pub(crate) fn start(name: &str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -46,7 +46,7 @@ impl Process {
     }
 
     /// The first line of stderr that starts with `ready`, split into its `key=value` words.
-    pub fn ready(&mut self) -> Ready {
+    pub(crate) fn ready(&mut self) -> Ready {
         let deadline = Instant::now() + READY;
         loop {
             let line = self.stderr.lock().unwrap().iter().find(|line| line.starts_with("ready")).cloned();
@@ -65,31 +65,31 @@ impl Process {
     }
 
     /// Everything it wrote to stderr.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.stderr.lock().unwrap().join("\n")
     }
 
     /// Ends it as a power button would: SIGKILL, no goodbye.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Sends SIGTERM and waits for a clean end.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("TERM");
         let status = self.wait(Duration::from_secs(30));
         assert!(status.success(), "{} ended with {status}:\n{}", self.name, self.log());
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let done = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
         assert!(done.unwrap().success());
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self, at_most: Duration) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self, at_most: Duration) -> std::process::ExitStatus {
         let deadline = Instant::now() + at_most;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -112,11 +112,11 @@ impl Drop for Process {
 }
 
 /// The line in which a process says where it serves.
-pub struct Ready(String);
+pub(crate) struct Ready(String);
 
 impl Ready {
     /// The value of `key`.
-    pub fn get(&self, key: &str) -> String {
+    pub(crate) fn get(&self, key: &str) -> String {
         let prefix = format!("{key}=");
         let found = self.0.split_whitespace().find_map(|word| word.strip_prefix(&prefix));
         found.unwrap_or_else(|| panic!("no `{key}` in `{}`", self.0)).to_owned()
@@ -124,16 +124,16 @@ impl Ready {
 }
 
 /// A running `weir serve`.
-pub struct Server {
-    pub process: Process,
-    pub otlp_grpc: String,
-    pub otlp_http: String,
-    pub http: String,
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) otlp_grpc: String,
+    pub(crate) otlp_http: String,
+    pub(crate) http: String,
 }
 
 impl Server {
     /// Starts one on `data_dir` with free ports.
-    pub fn start(data_dir: &Path, extra: &[&str]) -> Self {
+    pub(crate) fn start(data_dir: &Path, extra: &[&str]) -> Self {
         let mut command = weir();
         command.arg("serve").arg("--data-dir").arg(data_dir);
         for door in ["--otlp-grpc", "--otlp-http", "--http"] {
@@ -152,14 +152,14 @@ impl Server {
     }
 
     /// The rows that `query` answers with; panics on an error.
-    pub async fn sql(&self, query: &str) -> Vec<Value> {
+    pub(crate) async fn sql(&self, query: &str) -> Vec<Value> {
         let answer = self.try_sql(query).await;
         let rows = answer["rows"].as_array();
         rows.unwrap_or_else(|| panic!("`{query}` answered {answer}")).clone()
     }
 
     /// What `/api/sql` answers, be it rows or an error.
-    pub async fn try_sql(&self, query: &str) -> Value {
+    pub(crate) async fn try_sql(&self, query: &str) -> Value {
         let request = reqwest::Client::new()
             .post(format!("http://{}/api/sql", self.http))
             .json(&json!({"query": query}));
@@ -167,20 +167,20 @@ impl Server {
     }
 
     /// The single value that `query` answers with.
-    pub async fn sql_value(&self, query: &str) -> Value {
+    pub(crate) async fn sql_value(&self, query: &str) -> Value {
         let rows = self.sql(query).await;
         rows[0].as_object().unwrap().values().next().unwrap().clone()
     }
 
     /// The body of a GET of `path`.
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let response = reqwest::get(format!("http://{}{path}", self.http)).await.unwrap();
         response.json().await.unwrap()
     }
 }
 
 /// Asks `question` again and again until it has an answer, for at most `seconds`.
-pub async fn until<T>(what: &str, seconds: u64, mut question: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, seconds: u64, mut question: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
         if let Some(answer) = question().await {
@@ -192,6 +192,6 @@ pub async fn until<T>(what: &str, seconds: u64, mut question: impl AsyncFnMut() 
 }
 
 /// A place for what a test makes once and later runs use again.
-pub fn kept(name: &str) -> PathBuf {
+pub(crate) fn kept(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
