@@ -21,15 +21,17 @@ pub(crate) struct Pick {
     pub(crate) probe: bool,
 }
 
-/// Chooses an endpoint for a request that failed at `tried` before.
+/// Chooses an endpoint for a request that failed at `tried` before. One that is to test the edge
+/// (`edge_probe`) does not test an endpoint as well: its failure would say nothing about the others.
 pub(crate) fn pick(
     upstream: &Upstream,
     tried: &[Arc<Endpoint>],
+    edge_probe: bool,
     policy: Balancer,
     chance: &Chance,
 ) -> Option<Pick> {
     let all = upstream.endpoints();
-    if tried.is_empty() {
+    if tried.is_empty() && !edge_probe {
         let now = Instant::now();
         if let Some(due) = all.iter().find(|endpoint| endpoint.gate.take_probe(now)) {
             return Some(Pick { endpoint: Arc::clone(due), probe: true });

@@ -1,44 +1,426 @@
-//! stub
-use crate::call::Refusal;
+//! Breakers: which endpoints of a service get how much traffic, and whether the service gets any.
+//!
+//! **Signals.** Two drive a breaker. The proxy's own outlier detection ([`outlier`]) sees the outcome of every
+//! attempt: failures in a row, and a success rate far below that of the peers. Hints from the collector
+//! ([`ledger`], [`order`]) carry what was concluded from all proxies' numbers. The stricter wins.
+//!
+//! **States.** Of an endpoint, and of the edge to the service as a whole ([`target`]):
+//!
+//! ```text
+//! CLOSED ──weight, admit──► SOFT ──hint over──► RAMP ──ramp over──► CLOSED
+//!    │                        │                  ▲ │
+//!    └──eject, open, own ejection──► OPEN        │ └──own ejection──► OPEN
+//!                                     │          │
+//!          hint over, ejection over   ▼          │ enough good probes in a row
+//!                                 HALF-OPEN ─────┘
+//! ```
+//!
+//! **Probes** are real requests, let through one at a time at the rate of the hint's recovery, while a target
+//! is open and while it is half-open. A hint in force keeps a target open however well its probes go: it is
+//! the analysis that withdraws it.
+//!
+//! **Leases.** A hint holds for its time to live, counted from receipt, and only a higher revision renews it.
+//! One that lapses, because the collector is silent or has no fresh evidence, leaves its target half-open.
+//!
+//! **Guards** ([`decide`]). No hint and no ejection takes a service below half of its endpoints or its last
+//! healthy one; a hint may ask for more caution and never for less. A hint about errors that this proxy's
+//! own fresh calls contradict is vetoed until they no longer do.
+//!
+//! Cold start: everything is closed. Time is an argument; nothing here waits or does I/O.
+
+mod answers;
+mod decide;
+mod gate;
+mod ledger;
+mod order;
+mod outlier;
+mod recent;
+mod target;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+
 use tokio::time::Instant;
-#[derive(Debug, Default)]
-pub(crate) struct Gate;
-impl Gate {
-    pub(crate) fn share(&self) -> f64 {
-        1.0
-    }
-    pub(crate) fn take_probe(&self, _now: Instant) -> bool {
-        false
-    }
-}
+use weir_model::UnixNanos;
+use weir_model::hint::{Ack, BreakerState, Guards, Hint, Verdict};
+
+use crate::call::Refusal;
+use decide::{Decisions, Room, Targets, decide};
+use ledger::{Ended, Ending, Ledger, Said, Subject};
+use target::{Cause, Story, Target};
+
+pub(crate) use answers::{Answer, Answers};
+pub(crate) use gate::Gate;
+
+/// How often success rates are compared.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+
+/// How an attempt at an endpoint went.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
     pub(crate) ok: bool,
     pub(crate) latency: Duration,
+    /// It was let through as a probe, of the endpoint or of the edge.
     pub(crate) probe: bool,
 }
+
+/// What breakers need to know of their proxy.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// Whether the proxy ejects endpoints by what it sees itself.
     pub(crate) local: bool,
     pub(crate) caller: Arc<str>,
     pub(crate) instance: Arc<str>,
     pub(crate) service: Arc<str>,
+    /// Where answers to hints go.
+    pub(crate) answers: Arc<Answers>,
 }
+
+/// A breaker as the admin page shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct View {
+    /// `None` for the edge.
+    pub(crate) endpoint: Option<Arc<str>>,
+    pub(crate) state: BreakerState,
+    /// `local` or `hint`; `None` where it is closed.
+    pub(crate) cause: Option<&'static str>,
+    /// The hint in force.
+    pub(crate) hint: Option<Arc<str>>,
+    pub(crate) share: f64,
+    /// In this state for so long.
+    pub(crate) since: Duration,
+    /// Share of calls and probes of the last ten seconds that succeeded.
+    pub(crate) success_rate: f64,
+    /// The proxy's own ejections so far.
+    pub(crate) ejections: u32,
+}
+
+/// The breakers of one service, as one proxy calls it.
 #[derive(Debug)]
-pub(crate) struct Breakers;
-impl Breakers {
-    pub(crate) fn new(_: Settings, _: Instant) -> Self {
-        Self
-    }
-    pub(crate) fn edge_gate(&self) -> Arc<Gate> {
-        Arc::default()
-    }
-    pub(crate) fn set_endpoints(&mut self, _: Instant, _: impl Iterator<Item = (Arc<str>, Arc<Gate>)>) {}
-    pub(crate) fn edge_refusal(&self) -> Option<Refusal> {
-        None
-    }
-    pub(crate) fn result(&mut self, _: Instant, _: &str, _: Outcome) {}
-    pub(crate) fn tick(&mut self, _: Instant) {}
+pub(crate) struct Breakers {
+    settings: Settings,
+    edge: Target,
+    endpoints: Targets,
+    ledger: Ledger,
+    compared: Instant,
 }
+
+impl Breakers {
+    pub(crate) fn new(settings: Settings, now: Instant) -> Self {
+        let edge = Target::new(Arc::default(), "".into(), now);
+        Self { settings, edge, endpoints: HashMap::new(), ledger: Ledger::default(), compared: now }
+    }
+
+    /// The gate that every request to the service passes.
+    pub(crate) fn edge_gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.edge.gate)
+    }
+
+    /// Replaces the endpoints: name, zone, gate. One with the same gate is the same; a new gate under an
+    /// old name is a new process, of which nothing is known.
+    pub(crate) fn set_endpoints(
+        &mut self,
+        now: Instant,
+        endpoints: impl Iterator<Item = (Arc<str>, Arc<str>, Arc<Gate>)>,
+    ) {
+        let mut old = std::mem::take(&mut self.endpoints);
+        for (name, zone, gate) in endpoints {
+            let known = old.remove(&name).filter(|target| Arc::ptr_eq(&target.gate, &gate));
+            let target = known.unwrap_or_else(|| Target::new(gate, zone, now));
+            self.endpoints.insert(name, target);
+        }
+        self.settle(now, vec![]);
+    }
+
+    /// A collector of this epoch is there.
+    pub(crate) fn heard(&mut self, now: Instant, epoch: u64) {
+        self.ledger.heard(now, epoch);
+    }
+
+    /// Takes the hints about this service that are in force.
+    pub(crate) fn hints(&mut self, now: Instant, epoch: u64, revision: u64, mut hints: Vec<Hint>) {
+        hints.retain(|hint| {
+            let callers = &hint.scope.callers;
+            *hint.scope.service == *self.settings.service
+                && (callers.is_empty() || callers.iter().any(|caller| **caller == *self.settings.caller))
+        });
+        let mut ended = self.ledger.lapse(now);
+        let received = self.ledger.receive(now, (epoch, revision), hints, &self.settings);
+        for refused in received.refused {
+            let before = self.edge.recent.sums(now).overall();
+            self.answer(
+                now,
+                Ack {
+                    id: refused.id,
+                    revision: refused.revision,
+                    verdict: Verdict::Vetoed,
+                    reason: refused.reason,
+                    success_rate_before: before,
+                    success_rate_after: before,
+                    state: self.edge.state(),
+                    at: UnixNanos(0),
+                },
+            );
+        }
+        ended.extend(received.ended);
+        // A lease of no length is over before it is obeyed.
+        ended.extend(self.ledger.lapse(now));
+        self.settle(now, ended);
+    }
+
+    /// Why the request that the edge's gate did not let through is refused; `None` where it is not.
+    pub(crate) fn edge_refusal(&self) -> Option<Refusal> {
+        let state = self.edge.state();
+        let order = self.edge.last_order.as_ref().filter(|_| state != BreakerState::Closed)?;
+        let reason = match state {
+            BreakerState::HalfOpen => format!("half-open, probes decide; was {}", order.why),
+            BreakerState::Ramp => format!("ramp, traffic grows back; was {}", order.why),
+            state => format!("{state}; {}", order.why),
+        };
+        Some(Refusal {
+            by: Arc::clone(&order.id),
+            is_hint: true,
+            reason: reason.into(),
+            status: order.status,
+            retry_after: Some(order.retry_after),
+        })
+    }
+
+    /// An attempt at an endpoint is over.
+    pub(crate) fn result(&mut self, now: Instant, endpoint: &str, outcome: Outcome) {
+        self.edge.record(now, outcome);
+        let Some(target) = self.endpoints.get_mut(endpoint) else { return };
+        let asks = target.record(now, outcome);
+        if asks && self.settings.local {
+            self.try_eject(now, endpoint);
+        }
+        let moving = |target: &Target| target.state() == BreakerState::HalfOpen;
+        if outcome.probe && (moving(&self.edge) || self.endpoints.values().any(moving)) {
+            self.settle(now, vec![]);
+        }
+    }
+
+    /// Time has gone by.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.settings.local && now.saturating_duration_since(self.compared) >= COMPARE_EVERY {
+            self.compared = now;
+            if let Some(outlier) = self.worst_outlier(now) {
+                self.try_eject(now, &outlier);
+            }
+        }
+        let ended = self.ledger.lapse(now);
+        let at_rest = |target: &Target| target.state() == BreakerState::Closed;
+        if !(ended.is_empty()
+            && self.ledger.is_empty()
+            && at_rest(&self.edge)
+            && self.endpoints.values().all(at_rest))
+        {
+            self.settle(now, ended);
+        }
+    }
+
+    /// All breakers: the edge first, then the endpoints by name.
+    pub(crate) fn views(&self, now: Instant) -> Vec<View> {
+        let view = |endpoint: Option<&Arc<str>>, target: &Target| View {
+            endpoint: endpoint.cloned(),
+            state: target.state(),
+            cause: target.cause().map(|cause| match cause {
+                Cause::Local => "local",
+                Cause::Hint => "hint",
+            }),
+            hint: target.order.as_ref().map(|order| Arc::clone(&order.id)),
+            share: target.gate.share(),
+            since: now.saturating_duration_since(target.since),
+            success_rate: target.recent.sums(now).overall(),
+            ejections: target.outlier.ejections,
+        };
+        let mut endpoints: Vec<_> = self.endpoints.iter().map(|(name, t)| view(Some(name), t)).collect();
+        endpoints.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        std::iter::once(view(None, &self.edge)).chain(endpoints).collect()
+    }
+
+    /// How many hints about this service are in force.
+    pub(crate) fn hints_in_force(&self) -> usize {
+        self.ledger.in_force()
+    }
+
+    /// The endpoint that is furthest out of line with its peers.
+    fn worst_outlier(&self, now: Instant) -> Option<Arc<str>> {
+        let sums: Vec<_> = self
+            .endpoints
+            .iter()
+            .filter(|(_, target)| target.has_traffic())
+            .map(|(name, target)| (name, target.recent.sums(now)))
+            .collect();
+        let all = |pick: fn(&recent::Sums) -> u64| sums.iter().map(|(_, sums)| pick(sums)).sum::<u64>();
+        let (calls, errors) = (all(|sums| sums.calls), all(|sums| sums.errors));
+        let surprise = |(name, own): &(&Arc<str>, recent::Sums)| {
+            let peers = recent::Sums {
+                calls: calls - own.calls,
+                errors: errors - own.errors,
+                ..recent::Sums::default()
+            };
+            Some((Arc::clone(name), outlier::surprise(own, &peers)?))
+        };
+        let worst = sums.iter().filter_map(surprise).max_by(|a, b| a.1.total_cmp(&b.1));
+        worst.map(|(name, _)| name)
+    }
+
+    /// Ejects by the proxy's own judgement, if enough others are left. What is out already counts.
+    fn try_eject(&mut self, now: Instant, endpoint: &str) {
+        let guards = Guards::default();
+        let mut room = Room::new(self.endpoints.len());
+        for (name, target) in &self.endpoints {
+            if **name != *endpoint {
+                // Nothing to decide here: what is out is out, with or without room.
+                room.take(target.gate.share());
+            }
+        }
+        let Some(target) = self.endpoints.get_mut(endpoint) else { return };
+        if room.fits(1.0, 0.0, &guards) {
+            target.eject(now);
+            self.settle(now, vec![]);
+        }
+    }
+
+    /// Brings every target in line with hints, ejections and time, and answers.
+    fn settle(&mut self, now: Instant, ended: Vec<Ended>) {
+        let Decisions { orders, edge, readmitted, made } =
+            decide(now, self.ledger.held_mut(), &self.endpoints, &self.edge);
+        for name in &readmitted {
+            if let Some(target) = self.endpoints.get_mut(name) {
+                target.readmit(now);
+            }
+        }
+        for (name, target) in &mut self.endpoints {
+            let order = orders.get(name);
+            if order.is_none() && target.order.is_some() && is_clamped(&made, name) {
+                target.readmit(now);
+            }
+            target.settle(now, order);
+        }
+        self.edge.settle(now, edge.as_ref());
+        ended.into_iter().for_each(|ended| self.tell_end(now, ended));
+        made.into_iter().for_each(|decision| self.tell_decision(now, decision));
+        self.tell_stories(now);
+    }
+
+    fn target(&mut self, subject: &Subject) -> Option<&mut Target> {
+        match subject {
+            None => Some(&mut self.edge),
+            Some(name) => self.endpoints.get_mut(name),
+        }
+    }
+
+    /// A hint is over: its targets are on their way back.
+    fn tell_end(&mut self, now: Instant, ended: Ended) {
+        for (subject, said) in ended.said {
+            if said.verdict != Verdict::Applied {
+                continue;
+            }
+            let Some(target) = self.target(&subject) else { continue };
+            let (verdict, reason) = match ended.ending {
+                Ending::Lapsed => (Verdict::Expired, "the lease ended without renewal"),
+                Ending::Withdrawn => {
+                    target.withdrawn();
+                    (Verdict::Reverted, "the hint was withdrawn")
+                }
+            };
+            let story = Story {
+                id: Arc::clone(&ended.id),
+                revision: ended.revision,
+                success_rate_before: said.success_rate_before,
+                told: target.state(),
+            };
+            let ack = ack_of(&story, now, target, verdict, reason.to_owned());
+            target.story =
+                Some(story).filter(|_| target.order.is_none() && ack.state != BreakerState::Closed);
+            self.answer(now, ack);
+        }
+    }
+
+    /// Answers a hint where the answer is a new one.
+    fn tell_decision(&mut self, now: Instant, decision: decide::Decision) {
+        let target = match &decision.subject {
+            None => &self.edge,
+            Some(name) => match self.endpoints.get(name) {
+                Some(target) => target,
+                None => return,
+            },
+        };
+        let Some(held) = self.ledger.held_mut().get_mut(decision.held) else { return };
+        let known = held.said.get(&decision.subject);
+        if known.is_some_and(|said| said.verdict == decision.verdict && said.would == decision.would) {
+            return;
+        }
+        let rate = target.recent.sums(now).overall();
+        let before = known.map_or(rate, |said| said.success_rate_before);
+        let ack = Ack {
+            id: held.id.to_string(),
+            revision: held.revision,
+            verdict: decision.verdict,
+            reason: about(&decision.subject, &decision.reason),
+            success_rate_before: before,
+            success_rate_after: rate,
+            state: target.state(),
+            at: UnixNanos(0),
+        };
+        let (verdict, would) = (decision.verdict, decision.would);
+        held.said.insert(decision.subject, Said { verdict, would, success_rate_before: before });
+        self.answer(now, ack);
+    }
+
+    /// Tells what became of targets whose hint is over.
+    fn tell_stories(&mut self, now: Instant) {
+        let mut acks = vec![];
+        for target in self.endpoints.values_mut().chain(std::iter::once(&mut self.edge)) {
+            let state = target.state();
+            let Some(mut story) = target.story.take() else { continue };
+            if story.told != state {
+                story.told = state;
+                let reason = match state {
+                    BreakerState::Closed => "traffic is normal again",
+                    BreakerState::Ramp => "its probes succeeded, traffic grows back",
+                    BreakerState::HalfOpen => "probes decide",
+                    BreakerState::Open => "ejected by this proxy's own judgement",
+                    BreakerState::Soft => "another hint holds",
+                };
+                acks.push(ack_of(&story, now, target, Verdict::Reverted, reason.to_owned()));
+            }
+            target.story = Some(story).filter(|_| state != BreakerState::Closed);
+        }
+        acks.into_iter().for_each(|ack| self.answer(now, ack));
+    }
+
+    fn answer(&self, now: Instant, ack: Ack) {
+        self.settings.answers.push(Answer { given: now, ack });
+    }
+}
+
+fn is_clamped(made: &[decide::Decision], name: &Arc<str>) -> bool {
+    made.iter().any(|made| made.subject.as_ref() == Some(name) && made.verdict == Verdict::Clamped)
+}
+
+fn about(subject: &Subject, reason: &str) -> String {
+    match subject {
+        Some(name) => format!("{name}: {reason}"),
+        None => reason.to_owned(),
+    }
+}
+
+fn ack_of(story: &Story, now: Instant, target: &Target, verdict: Verdict, reason: String) -> Ack {
+    Ack {
+        id: story.id.to_string(),
+        revision: story.revision,
+        verdict,
+        reason,
+        success_rate_before: story.success_rate_before,
+        success_rate_after: target.recent.sums(now).overall(),
+        state: target.state(),
+        at: UnixNanos(0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub use args::ProxyArgs;
 pub use endpoints::StaticEndpoint;
+pub(crate) use endpoints::{is_authority, is_name};
 
 /// One thing wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

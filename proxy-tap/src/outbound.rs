@@ -112,7 +112,8 @@ impl Sending {
         };
         loop {
             let (balancer, chance) = (self.proxy.config.balancer, &self.proxy.chance);
-            let Some(pick) = balance::pick(&self.upstream, &self.tried, balancer, chance) else {
+            let picked = balance::pick(&self.upstream, &self.tried, self.edge_probe, balancer, chance);
+            let Some(pick) = picked else {
                 return self.nowhere(call);
             };
             let probe = self.edge_probe || pick.probe;

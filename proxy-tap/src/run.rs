@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 use weir_model::Clock;
 
-use crate::breaker::{Breakers, Settings};
+use crate::breaker::{Answers, Breakers, Settings};
 use crate::call::Party;
 use crate::chance::Chance;
 use crate::config::{Config, StaticEndpoint};
@@ -57,6 +57,9 @@ pub(crate) struct Proxy {
     pub(crate) tap: Arc<Tap>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) mesh: mesh::Status,
+    /// Answers to hints that wait for the mesh stream.
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) started: Instant,
     budget: Mutex<Budget>,
 }
 
@@ -100,7 +103,7 @@ pub async fn start(mut config: Config, clock: Clock, seed: u64) -> Result<Runnin
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let (connections, rest) = (TaskTracker::new(), TaskTracker::new());
     let (inbound, outbound, admin) = (bound.inbound_addr(), bound.outbound_addrs(&proxy), bound.admin_addr());
-    bound.serve(&proxy, &stop_listening, &stop_rest, &connections);
+    bound.serve(&proxy, &leave, &stop_listening, &stop_rest, &connections);
     rest.spawn(tick(Arc::clone(&proxy), stop_rest.clone()));
     let exporter = channel.as_ref().map(|channel| Exporter {
         tap: Arc::clone(&proxy.tap),
@@ -111,7 +114,9 @@ pub async fn start(mut config: Config, clock: Clock, seed: u64) -> Result<Runnin
         rest.spawn(telemetry::run(exporter.clone(), stop_rest.clone()));
     }
     let joined = channel.map(|channel| {
-        let advertised = proxy.config.advertise.clone().or_else(|| inbound.map(|addr| addr.to_string()));
+        let told =
+            |address: SocketAddr| proxy.config.advertise.clone().unwrap_or_else(|| address.to_string());
+        let advertised = inbound.map(told);
         tokio::spawn(mesh::run(Arc::clone(&proxy), channel, advertised, leave.clone()))
     });
     Ok(Running {
@@ -190,18 +195,22 @@ fn assemble(config: Config, clock: Clock, chance: Arc<Chance>, exporting: bool) 
         version: config.version.as_str().into(),
     });
     let now = Instant::now();
+    let answers = Arc::new(Answers::default());
     let upstreams = config.outbound.iter().map(|outbound| {
         let settings = Settings {
             local: config.local_breaker,
             caller: Arc::clone(&identity.service),
             instance: Arc::clone(&identity.instance),
             service: outbound.name.as_str().into(),
+            answers: Arc::clone(&answers),
         };
         let fixed: Option<Vec<StaticEndpoint>> = config.endpoints.get(&outbound.name).cloned();
         Upstream::new(&outbound.name, Breakers::new(settings, now), fixed)
     });
     Arc::new(Proxy {
         upstreams: upstreams.collect(),
+        answers,
+        started: now,
         peer: headers::peer_value(&identity),
         tap: Tap::new(Arc::clone(&identity), clock.clone(), exporting),
         budget: Mutex::new(Budget::new(config.retry.budget_pct, now)),
@@ -269,6 +278,7 @@ impl Bound {
     fn serve(
         self,
         proxy: &Arc<Proxy>,
+        leave: &CancellationToken,
         stop: &CancellationToken,
         stop_admin: &CancellationToken,
         tasks: &TaskTracker,
@@ -284,7 +294,7 @@ impl Bound {
             tasks.spawn(listen::serve(listener, handler, stop.clone(), tasks.clone()));
         }
         if let Some(listener) = self.admin {
-            let (proxy, draining) = (Arc::clone(proxy), stop.clone());
+            let (proxy, draining) = (Arc::clone(proxy), leave.clone());
             let handler = move |request| admin::handle(Arc::clone(&proxy), draining.is_cancelled(), request);
             // Health is asked for until the end, so this listener is not among those that drain.
             tokio::spawn(listen::serve(listener, handler, stop_admin.clone(), TaskTracker::new()));

@@ -67,20 +67,17 @@ pub(crate) struct Drops {
     pub(crate) collector_refused: AtomicU64,
     /// Calls folded into the overflow set of a metric.
     pub(crate) sets_full: AtomicU64,
-    /// Answers to hints beyond their queue.
-    pub(crate) acks_full: AtomicU64,
 }
 
 impl Drops {
     /// The counts with their reasons.
-    pub(crate) fn list(&self) -> [(&'static str, u64); 5] {
+    pub(crate) fn list(&self) -> [(&'static str, u64); 4] {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("queue_full", get(&self.queue_full)),
             ("collector_slow", get(&self.collector_slow)),
             ("collector_refused", get(&self.collector_refused)),
             ("sets_full", get(&self.sets_full)),
-            ("acks_full", get(&self.acks_full)),
         ]
     }
 }
@@ -147,6 +144,12 @@ impl Tap {
         }
     }
 
+    /// Records that wait for an export, and exports that wait to be sent.
+    pub(crate) fn waiting(&self) -> (u64, usize) {
+        let records = lock(&self.records);
+        (records.span_count + records.log_count, self.outbox.len())
+    }
+
     /// The metrics as rows of a Prometheus page.
     pub(crate) fn metric_rows(&self) -> Vec<Row> {
         lock(&self.sets).rows(&self.identity)
@@ -156,6 +159,3 @@ impl Tap {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

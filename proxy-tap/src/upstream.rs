@@ -1,5 +1,6 @@
 //! A service that the application calls: its endpoints as they are known now, and their breakers.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -95,6 +96,9 @@ impl Upstream {
 
     /// Replaces the endpoints. Those that stay keep their connections and what is known of them.
     pub(crate) fn set(&self, mut told: Vec<StaticEndpoint>) {
+        // Breakers know endpoints by name, so a name stands for one.
+        let mut names = HashSet::new();
+        told.retain(|told| names.insert(told.instance.clone()));
         told.truncate(limits::PROXY_ENDPOINTS);
         let old = self.endpoints.load();
         let new: Vec<_> = told
@@ -107,7 +111,8 @@ impl Upstream {
         if !new.is_empty() {
             self.ever_had_one.store(true, Ordering::Relaxed);
         }
-        let gates = new.iter().map(|e| (Arc::clone(&e.party.instance), Arc::clone(&e.gate)));
+        let gates =
+            new.iter().map(|e| (Arc::clone(&e.party.instance), e.zone.as_str().into(), Arc::clone(&e.gate)));
         self.breakers().set_endpoints(Instant::now(), gates);
         self.endpoints.store(Arc::new(new));
     }

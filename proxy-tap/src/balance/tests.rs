@@ -12,8 +12,13 @@ fn upstream(n: usize) -> Arc<Upstream> {
         zone: String::new(),
         protocol: Protocol::Http,
     });
-    let settings =
-        Settings { local: true, caller: "web".into(), instance: "web-1".into(), service: "payments".into() };
+    let settings = Settings {
+        local: true,
+        caller: "web".into(),
+        instance: "web-1".into(),
+        service: "payments".into(),
+        answers: Arc::default(),
+    };
     Upstream::new("payments", Breakers::new(settings, Instant::now()), Some(told.collect()))
 }
 
@@ -21,7 +26,7 @@ fn spread(upstream: &Upstream, policy: Balancer, n: usize) -> HashMap<String, us
     let chance = Chance::new(3, "t");
     let mut counts = HashMap::new();
     for _ in 0..n {
-        let pick = pick(upstream, &[], policy, &chance).unwrap();
+        let pick = pick(upstream, &[], false, policy, &chance).unwrap();
         *counts.entry(pick.endpoint.party.instance.to_string()).or_default() += 1;
     }
     counts
@@ -55,14 +60,14 @@ fn an_endpoint_that_failed_this_request_is_not_asked_again_while_others_are_ther
     let chance = Chance::new(3, "t");
     for policy in [Balancer::LeastRequest, Balancer::RoundRobin] {
         for _ in 0..50 {
-            let pick = pick(&upstream, &all[..1], policy, &chance).unwrap();
+            let pick = pick(&upstream, &all[..1], false, policy, &chance).unwrap();
             assert_eq!(&*pick.endpoint.party.instance, "e1");
         }
     }
-    assert!(pick(&upstream, &all[..], Balancer::RoundRobin, &chance).is_some());
+    assert!(pick(&upstream, &all[..], false, Balancer::RoundRobin, &chance).is_some());
 }
 
 #[test]
 fn no_endpoint_is_no_pick() {
-    assert!(pick(&upstream(0), &[], Balancer::LeastRequest, &Chance::new(1, "")).is_none());
+    assert!(pick(&upstream(0), &[], false, Balancer::LeastRequest, &Chance::new(1, "")).is_none());
 }

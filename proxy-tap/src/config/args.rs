@@ -119,6 +119,13 @@ impl ProxyArgs {
             check.mistake("--app", "host:port of the application that --inbound forwards to", "");
         }
         let advertise = check.authority("--advertise", self.advertise.as_deref());
+        if advertise.is_some() && self.app.is_none() {
+            check.mistake("--app", "host:port of the application that --advertise speaks of", "");
+        }
+        if let (Some(address), None) = (inbound.filter(|address| address.ip().is_unspecified()), &advertise) {
+            let expected = "host:port that others can reach, because --inbound names no interface";
+            check.mistake("--advertise", expected, &address.to_string());
+        }
         let outbound = check.outbound(&self.outbound);
         if self.app.is_none() && self.outbound.is_empty() {
             check.mistake("--outbound", "NAME=host:port at least once, or --app", "");

@@ -46,7 +46,8 @@ struct Written {
     protocol: String,
 }
 
-pub(super) fn is_name(text: &str) -> bool {
+/// Whether `text` may stand in a header and a label.
+pub(crate) fn is_name(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b';' | b'=' | b',');
     (1..=128).contains(&text.len()) && text.bytes().all(fits)
 }
@@ -78,7 +79,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Vec<StaticEndpoint>
         if list.len() > limits::PROXY_ENDPOINTS {
             problem("", "at most 1024 endpoints", &list.len().to_string());
         }
-        let mut endpoints = Vec::new();
+        let mut endpoints: Vec<StaticEndpoint> = Vec::new();
         for (i, written) in list.into_iter().enumerate() {
             if !is_authority(&written.address) {
                 problem(&format!("[{i}].address"), "host:port", &written.address);
@@ -98,8 +99,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Vec<StaticEndpoint>
                 problem(&format!("[{i}].protocol"), "http or grpc", &written.protocol);
             }
             let instance = Some(written.instance).filter(|name| !name.is_empty());
+            let instance = instance.unwrap_or_else(|| written.address.clone());
+            if endpoints.iter().any(|other| other.instance == instance) {
+                problem(&format!("[{i}].instance"), "each endpoint once", &instance);
+            }
             endpoints.push(StaticEndpoint {
-                instance: instance.unwrap_or_else(|| written.address.clone()),
+                instance,
                 address: written.address,
                 version: written.version,
                 zone: written.zone,

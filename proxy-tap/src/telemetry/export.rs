@@ -46,7 +46,7 @@ pub(crate) async fn run(exporter: Exporter, stop: CancellationToken) {
             tokio::select! {
                 () = sleep(to_second) => {
                     let second = tap.clock.now().0 / SECOND_NS;
-                    tap.collect(UnixNanos(second * SECOND_NS), second % CUMULATIVE_EVERY == 0);
+                    tap.collect(UnixNanos(second * SECOND_NS), second.is_multiple_of(CUMULATIVE_EVERY));
                 }
                 () = tap.early.notified() => tap.collect_records(),
             }

@@ -4,7 +4,6 @@
 //! histogram buckets.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,24 +142,46 @@ impl Sets {
         Some((out, 4 * sets.len() as u64))
     }
 
-    /// All metrics as rows of a Prometheus page.
+    /// All metrics as rows of a Prometheus page, those of one metric after another.
     pub(super) fn rows(&self, own: &Party) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for (key, set) in &self.0 {
-            let labels = labels(own, key).iter().fold(String::new(), |mut text, (name, value)| {
-                let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                let comma = if text.is_empty() { "" } else { "," };
-                let _ = write!(text, "{comma}{name}=\"{value}\"");
-                text
-            });
-            rows.push(("istio_requests_total", labels.clone(), set.requests as f64));
-            let sum = ("istio_request_duration_milliseconds_sum", labels.clone(), set.duration_ms.sum);
-            rows.push(sum);
-            rows.push(("istio_request_duration_milliseconds_count", labels, set.duration_ms.count() as f64));
+        let shown = |(name, value): &(&str, String)| {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            format!("{name}=\"{value}\"")
+        };
+        let text = |key| labels(own, key).iter().map(shown).collect::<Vec<_>>().join(",");
+        let sets: Vec<_> = self.0.iter().map(|(key, set)| (text(key), set)).collect();
+        let counts =
+            sets.iter().map(|(labels, set)| ("istio_requests_total", labels.clone(), set.requests as f64));
+        let mut rows: Vec<Row> = counts.collect();
+        for (name, _, of) in HISTOGRAMS {
+            let Some([bucket, sum, count]) = ROW_NAMES.iter().find(|names| names[0].starts_with(name)) else {
+                continue;
+            };
+            for (labels, set) in &sets {
+                let histogram = of(set);
+                let mut total = 0;
+                for (i, n) in histogram.counts.iter().enumerate() {
+                    total += n;
+                    let bound = BOUNDS.get(i).map_or("+Inf".to_owned(), f64::to_string);
+                    rows.push((bucket, format!("{labels},le=\"{bound}\""), total as f64));
+                }
+                rows.push((sum, labels.clone(), histogram.sum));
+                rows.push((count, labels.clone(), histogram.count() as f64));
+            }
         }
         rows
     }
 }
+
+const ROW_NAMES: [[&str; 3]; 3] = [
+    [
+        "istio_request_duration_milliseconds_bucket",
+        "istio_request_duration_milliseconds_sum",
+        "istio_request_duration_milliseconds_count",
+    ],
+    ["istio_request_bytes_bucket", "istio_request_bytes_sum", "istio_request_bytes_count"],
+    ["istio_response_bytes_bucket", "istio_response_bytes_sum", "istio_response_bytes_count"],
+];
 
 type Of = fn(&Set) -> &Histogram;
 

@@ -73,6 +73,10 @@ impl Outbox {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        lock(&self.batches).len()
+    }
+
     pub(super) fn try_next(&self) -> Option<Batch> {
         lock(&self.batches).pop_front()
     }

@@ -1,0 +1,87 @@
+//! What the collector says, applied: total, so that one bad endpoint or hint spoils nothing else.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir_model::hint::Hint;
+use weir_model::limits;
+use weir_model::mesh::{self, EndpointSet, ToProxy, to_proxy};
+
+use crate::config::{Protocol, StaticEndpoint, is_authority, is_name};
+use crate::run::Proxy;
+
+/// Applies a message; a welcome returns how often to renew the registration.
+pub(super) fn message(proxy: &Proxy, message: ToProxy) -> Option<Duration> {
+    match message.message {
+        Some(to_proxy::Message::Welcome(welcome)) => {
+            proxy.mesh.welcomed(welcome.epoch);
+            tracing::info!(epoch = welcome.epoch, "joined the mesh");
+            for upstream in &proxy.upstreams {
+                upstream.breakers().heard(Instant::now(), welcome.epoch);
+            }
+            return Some(Duration::from_millis(welcome.renew_every_ms.into()));
+        }
+        Some(to_proxy::Message::Endpoints(set)) => endpoints(proxy, set),
+        Some(to_proxy::Message::Hints(set)) => hints(proxy, set),
+        None => proxy.mesh.is_bad(),
+    }
+    None
+}
+
+fn endpoints(proxy: &Proxy, set: EndpointSet) {
+    let asked = |upstream: &&std::sync::Arc<crate::upstream::Upstream>| {
+        *upstream.name == *set.service && !upstream.is_static
+    };
+    let Some(upstream) = proxy.upstreams.iter().find(asked) else {
+        return proxy.mesh.is_bad();
+    };
+    let told = set.endpoints.into_iter().filter_map(|told| {
+        let usable = endpoint(told);
+        if let Err(told) = &usable {
+            tracing::warn!(service = set.service, instance = told.instance, "unusable endpoint, left out");
+            proxy.mesh.is_bad();
+        }
+        usable.ok()
+    });
+    upstream.set(told.collect());
+}
+
+fn endpoint(told: mesh::Endpoint) -> Result<StaticEndpoint, Box<mesh::Endpoint>> {
+    let protocol = match told.protocol.as_str() {
+        "" => Some(Protocol::Http),
+        name => Protocol::from_name(name),
+    };
+    let label = |text: &str| text.is_empty() || is_name(text);
+    let usable =
+        is_name(&told.instance) && is_authority(&told.address) && label(&told.version) && label(&told.zone);
+    match protocol {
+        Some(protocol) if usable => Ok(StaticEndpoint {
+            instance: told.instance,
+            address: told.address,
+            version: told.version,
+            zone: told.zone,
+            protocol,
+        }),
+        _ => Err(Box::new(told)),
+    }
+}
+
+fn hints(proxy: &Proxy, set: mesh::HintSet) {
+    let (epoch, revision) = (set.epoch, set.revision);
+    let mut hints = Vec::new();
+    for hint in set.hints {
+        let id = hint.id.clone();
+        match Hint::try_from(hint) {
+            Ok(hint) if hints.len() < limits::HINTS => hints.push(hint),
+            Ok(_) => proxy.mesh.is_bad(),
+            Err(error) => {
+                tracing::warn!(id, %error, "unusable hint, left out");
+                proxy.mesh.is_bad();
+            }
+        }
+    }
+    for upstream in &proxy.upstreams {
+        let own = hints.iter().filter(|hint| *hint.scope.service == *upstream.name).cloned().collect();
+        upstream.breakers().hints(Instant::now(), epoch, revision, own);
+    }
+}
