@@ -53,7 +53,7 @@ fn a_second_process_on_the_directory_is_refused_and_harms_nothing() {
     let server = Server::start(dir.path(), &[]);
     let (code, said) = failing_serve(dir.path(), &[]);
     assert_eq!(code, 1);
-    assert!(said.contains(&dir.path().display().to_string()) && said.contains("another process"), "{said}");
+    assert!(said.contains(&dir.path().display().to_string()) && said.contains("in use by process"), "{said}");
     server.process.stop();
     Server::start(dir.path(), &[]).process.stop();
 }
@@ -64,11 +64,11 @@ fn a_directory_of_a_newer_format_is_left_alone() {
     Server::start(dir.path(), &[]).process.stop();
     let format = dir.path().join("FORMAT");
     assert!(format.exists());
-    std::fs::write(&format, "999\n").unwrap();
+    std::fs::write(&format, "weir 999\n").unwrap();
     let (code, said) = failing_serve(dir.path(), &[]);
     assert_eq!(code, 1);
     assert!(said.contains("999") && said.contains("newer"), "{said}");
-    assert_eq!(std::fs::read_to_string(&format).unwrap(), "999\n");
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "weir 999\n");
 }
 
 #[test]

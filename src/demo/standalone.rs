@@ -32,7 +32,7 @@ pub(crate) struct AppArgs {
     /// Its instance, which answers name; the service where it is absent.
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
-    /// Where it listens; port 0 picks one. The line `listening ADDR` says which.
+    /// Where it listens; port 0 picks one. The line `ready app=ADDR` says which.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
     /// A service it calls for each request, such as `payments=http://127.0.0.1:7001`; `grpc://` where

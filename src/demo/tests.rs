@@ -64,7 +64,7 @@ async fn start(args: AppArgs) -> SocketAddr {
     tokio::spawn(async move { app(args, CancellationToken::new(), &mut out).await });
     until("the address", async || {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        text.strip_prefix("listening ")?.trim().parse().ok()
+        text.strip_prefix("ready app=")?.trim().parse().ok()
     })
     .await
 }

@@ -83,7 +83,7 @@ def sent(span):
 metering = MeterProvider(
     resource=resource,
     metric_readers=[PeriodicExportingMetricReader(metrics_to, export_interval_millis=3_600_000)],
-    views=[View("sdk.latency", aggregation=ExplicitBucketHistogramAggregation([10, 100, 1000]))],
+    views=[View(instrument_name="sdk.latency", aggregation=ExplicitBucketHistogramAggregation([10, 100, 1000]))],
 )
 meter = metering.get_meter("weir.test")
 orders = meter.create_counter("sdk.orders", unit="{order}")

@@ -40,7 +40,13 @@ pub(super) fn with(labels: &Labels, name: &str, value: &str) -> Labels {
     Labels::new(others.chain([(name.into(), value.into())]))
 }
 
-/// How Prometheus writes a label set: `name{a="b"}`.
+/// How Prometheus writes a label set in errors: `{__name__="name", a="b"}`.
+pub(super) fn show_set(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", pairs.join(", "))
+}
+
+/// How Prometheus writes a series: `name{a="b"}`.
 pub(super) fn show(labels: &Labels) -> String {
     let pairs = labels.iter().filter(|(name, _)| *name != "__name__");
     let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={value:?}")).collect();

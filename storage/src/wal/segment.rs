@@ -105,6 +105,7 @@ pub(crate) struct Scan {
     pub(crate) torn: Option<usize>,
 }
 
+#[cfg(test)]
 impl Scan {
     /// Where the last whole frame ends.
     pub(crate) fn end(&self) -> usize {

@@ -259,9 +259,9 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
             let (a, b) = (&self.one[a].labels, &self.one[b].labels);
             let message = format!(
                 "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-                labels::show(&signature(a, &self.node.matching)),
-                labels::show(a),
-                labels::show(b),
+                labels::show_set(&signature(a, &self.node.matching)),
+                labels::show_set(a),
+                labels::show_set(b),
             );
             return Err(Error::execution(message).at("", self.node.span));
         }

@@ -91,8 +91,8 @@ impl<'a> Enriching<'a> {
                 Entry::Occupied(place) if place.get().1 == time => {
                     let message = format!(
                         "found duplicate series for info metric: existing {} @ {ms:.0}, new {} @ {ms:.0}",
-                        labels::show(&self.infos[place.get().0].labels),
-                        labels::show(&row.labels),
+                        labels::show_set(&self.infos[place.get().0].labels),
+                        labels::show_set(&row.labels),
                         ms = time * 1000.0,
                     );
                     return Err(Error::execution(message));

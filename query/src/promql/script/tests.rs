@@ -10,20 +10,20 @@ use crate::testdata;
 /// Cases of each shared script that passed when this was written, in memory and in a store: counts must
 /// not fall.
 const FLOORS: &[(&str, usize, usize)] = &[
-    ("duration_expression", 58, 0),
-    ("extended_vectors", 106, 0),
-    ("fill-modifier", 34, 0),
-    ("functions", 318, 0),
-    ("histograms", 175, 0),
-    ("info", 35, 0),
-    ("limit", 37, 0),
-    ("literals", 25, 0),
-    ("native_histograms", 317, 0),
-    ("operators", 186, 0),
-    ("selectors", 31, 0),
-    ("staleness", 17, 0),
-    ("start_timestamps", 19, 0),
-    ("type_and_unit", 58, 0),
+    ("duration_expression", 58, 58),
+    ("extended_vectors", 106, 94),
+    ("fill-modifier", 34, 34),
+    ("functions", 318, 281),
+    ("histograms", 175, 86),
+    ("info", 35, 35),
+    ("limit", 37, 15),
+    ("literals", 25, 25),
+    ("native_histograms", 317, 3),
+    ("operators", 186, 117),
+    ("selectors", 31, 31),
+    ("staleness", 17, 17),
+    ("start_timestamps", 19, 14),
+    ("type_and_unit", 58, 58),
 ];
 
 /// The shared scripts by name, if there are any.
