@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+BUILT := $(or $(CARGO_TARGET_DIR),target)
 UI := ui/web
 BROWSER := tests/browser
 # Folder of test data that is kept outside the project; tests that need it are skipped without it.
@@ -14,8 +15,8 @@ export WEIR_SHARED
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-demo: ui ## a small mesh on this machine: watch it, break it, see it heal
-	$(CARGO) run --quiet --bin weir -- demo $(DEMO)
+demo: build ## a small mesh on this machine: watch it, break it, see it heal
+	$(BUILT)/debug/weir demo $(DEMO)
 
 build: ui ## the binaries `weir` and `weir-proxy`, for development
 	WEIR_UI_STRICT=1 $(CARGO) build --workspace --bins
@@ -29,7 +30,7 @@ $(UI)/node_modules/.package-lock.json: $(UI)/package-lock.json
 	cd $(UI) && npm ci --no-audit --no-fund
 	@touch $@
 
-$(UI)/dist/build-info.json: $(UI)/node_modules/.package-lock.json $(shell find $(UI)/src $(UI)/index.html $(UI)/package.json $(UI)/vite.config.ts 2>/dev/null)
+$(UI)/dist/build-info.json: $(UI)/node_modules/.package-lock.json $(shell find $(UI)/build $(UI)/public $(UI)/src $(UI)/index.html $(UI)/package.json $(UI)/tsconfig.json $(UI)/vite.config.ts -type f 2>/dev/null)
 	cd $(UI) && npm run build
 
 test: setup-test ui test-rust test-ui test-browser ## every test, the browser's included
@@ -45,7 +46,7 @@ $(BROWSER)/node_modules/.package-lock.json: $(BROWSER)/package-lock.json
 	cd $(BROWSER) && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund
 	@touch $@
 
-test-browser: setup-test $(BROWSER)/node_modules/.package-lock.json
+test-browser: setup-test ui $(BROWSER)/node_modules/.package-lock.json
 	WEIR_UI_STRICT=1 $(CARGO) build --workspace --bins
 	cd $(BROWSER) && npm test
 

@@ -1,5 +1,7 @@
 //! What the command line says when it is asked wrongly or cannot do what it is asked.
 
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
 mod support;
 
 use std::net::TcpListener;

@@ -4,6 +4,8 @@
 //! ledger, kills the server at a random moment, and starts it again on the same directory. At the end the
 //! ledger and the table must agree: each acknowledged span is there, none is there twice.
 
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
 mod support;
 
 use std::collections::HashMap;

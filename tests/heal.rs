@@ -5,6 +5,8 @@
 //! each, a client that measures, and one `weir serve`. Retries and the proxies' own breaking are off, so that
 //! what heals the mesh can only be a hint; the control run without hints shows that nothing else does.
 
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

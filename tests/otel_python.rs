@@ -1,5 +1,7 @@
 //! A real client: what the OpenTelemetry Python SDK sends by gRPC and by HTTP, SQL and PromQL return.
 
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

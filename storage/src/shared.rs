@@ -65,8 +65,12 @@ pub(crate) struct Shared {
     pub(crate) filled: Notify,
     /// What a test does at a stage of a flush.
     #[cfg(test)]
-    pub(crate) at_stage: Mutex<Option<Box<dyn FnMut(Stage) + Send>>>,
+    pub(crate) at_stage: Mutex<Option<AtStage>>,
 }
+
+/// What a test does at a stage of a flush.
+#[cfg(test)]
+pub(crate) type AtStage = Box<dyn FnMut(Stage) + Send>;
 
 /// A moment within a flush.
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub fn show_ms(ms: i64) -> String {
         let unit = unit as u64;
         // Years, weeks and days only where nothing is left over: `90d` reads better than `12w6d`.
         let whole = rest / unit;
-        if whole == 0 || (unit >= 604_800_000 && rest % unit != 0) {
+        if whole == 0 || (unit >= 604_800_000 && !rest.is_multiple_of(unit)) {
             continue;
         }
         out.push_str(&format!("{whole}{name}"));

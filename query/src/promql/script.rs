@@ -113,7 +113,7 @@ impl Stored {
                     if std::mem::take(&mut changed) {
                         stored.states.push(state.clone());
                     }
-                    stored.evals.push((eval, stored.states.len() - 1));
+                    stored.evals.push((*eval, stored.states.len() - 1));
                 }
             }
         }

@@ -44,7 +44,7 @@ impl Evaluator<'_> {
             }
             "timestamp" => self.timestamp(node, grid, Show::Time),
             "start_timestamp" => self.timestamp(node, grid, Show::Start),
-            "scalar" => self.to_scalar(node, grid),
+            "scalar" => self.only_sample(node, grid),
             "vector" => {
                 let values = self.scalar(&node.args[0], grid)?;
                 Ok(Value::Vector(vec![unlabelled(values)]))
@@ -156,7 +156,7 @@ impl Evaluator<'_> {
     }
 
     /// The only float of a vector, or NaN.
-    fn to_scalar(&mut self, node: &CallNode, grid: Grid) -> Result<Value, Error> {
+    fn only_sample(&mut self, node: &CallNode, grid: Grid) -> Result<Value, Error> {
         let rows = self.vector(&node.args[0], grid)?;
         let at_step = |step: usize| {
             let mut floats = rows.iter().filter_map(|row| row.cells[step].float());

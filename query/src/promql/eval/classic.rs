@@ -110,7 +110,7 @@ impl Evaluator<'_> {
         for (labels, family) in families {
             self.check()?;
             let cells = (0..grid.len())
-                .map(|step| self.answer(node, &family, &rows, step, span, question(step)))
+                .map(|step| self.answer(node, (&family, &rows, step), span, question(step)))
                 .collect();
             out.push(Row { labels, drop_name: family.drop_name, cells });
         }
@@ -147,9 +147,7 @@ impl Evaluator<'_> {
     fn answer(
         &mut self,
         node: &CallNode,
-        family: &Family,
-        rows: &Matrix,
-        step: usize,
+        (family, rows, step): (&Family, &Matrix, usize),
         span: Span,
         question: Question,
     ) -> Sample {

@@ -105,9 +105,9 @@ fn braced(template: &str) -> String {
         out.push_str(&rest[..dollar]);
         let after = &rest[dollar + 1..];
         let word = after.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(after.len());
-        if after.starts_with('$') {
+        if let Some(behind) = after.strip_prefix('$') {
             out.push_str("$$");
-            rest = &after[1..];
+            rest = behind;
         } else if word > 0 {
             out.push_str(&format!("${{{}}}", &after[..word]));
             rest = &after[word..];

@@ -41,11 +41,10 @@ impl Parser<'_> {
             return Err(self.error(place, message));
         }
         self.fill(op, &mut matching)?;
-        if matching.on && matching.group != Group::OneToOne {
-            if let Some(label) = matching.include.iter().find(|label| matching.labels.contains(label)) {
-                let message = format!("label {label:?} must not occur in ON and GROUP clause at once");
-                return Err(self.error(place, message));
-            }
+        let twice = matching.include.iter().find(|label| matching.labels.contains(label));
+        if let (true, Some(label)) = (matching.on && matching.group != Group::OneToOne, twice) {
+            let message = format!("label {label:?} must not occur in ON and GROUP clause at once");
+            return Err(self.error(place, message));
         }
         Ok(matching)
     }

@@ -16,7 +16,7 @@ use crate::promql::{duration, number, parser};
 pub(super) enum Command {
     Clear,
     Load(Load),
-    Eval(Eval),
+    Eval(Box<Eval>),
 }
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Command>, ScriptError> {
         commands.push(match word {
             "clear" => Command::Clear,
             "load" | "load_with_nhcb" => Command::Load(load(head, body)?),
-            _ if word.starts_with("eval") => Command::Eval(eval(head, body)?),
+            _ if word.starts_with("eval") => Command::Eval(Box::new(eval(head, body)?)),
             _ => return fail(head.0, format!("unknown command `{word}`")),
         });
     }

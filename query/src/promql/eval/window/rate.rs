@@ -181,7 +181,8 @@ fn histogram_increase(
     let mut reconciled = !from_zero && subtract(&mut increase, first, context)?;
     if counter {
         for (at, pair) in histograms.values.windows(2).enumerate() {
-            if !pair[1].reset_since(&pair[0]) && !(context.starts && began_anew(histograms, at)) {
+            let reset = pair[1].reset_since(&pair[0]) || (context.starts && began_anew(histograms, at));
+            if !reset {
                 continue;
             }
             match increase.add(&pair[0]) {
