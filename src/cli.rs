@@ -1,7 +1,6 @@
 //! The command line: a file a verb. Parsing, printing and exit codes are here; work is not.
 //!
 //! Exit codes: 0 done, 1 it could not be done, 2 it was asked wrongly.
-#![allow(clippy::print_stdout, reason = "printing is what the command line is for")]
 
 mod client;
 mod demo;
@@ -12,6 +11,7 @@ mod proxy;
 mod query;
 mod serve;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -61,11 +61,22 @@ pub(crate) fn run() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_enough(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir: {error:#}");
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
+}
+
+/// Writes a line to stdout.
+fn say(line: impl std::fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+/// Whether the reader of stdout, such as `head`, had seen enough.
+fn is_enough(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Runs `work` on the runtime that servers use: all cores.

@@ -6,6 +6,7 @@ mod support;
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 
 use support::{Server, weir};
 
@@ -111,5 +112,18 @@ async fn sql_is_read_only_and_errors_have_positions() {
         assert!(answer["error"]["message"].is_string(), "`{refused}` answered {answer}");
     }
     assert!(!Path::new("/tmp/weir-must-not-exist.csv").exists());
+    server.process.stop();
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut query = weir();
+    query.args(["query", "select 1", "--server", &format!("http://{}", server.http)]);
+    let mut query = query.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(query.stdout.take());
+    let output = query.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     server.process.stop();
 }

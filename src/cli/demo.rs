@@ -61,7 +61,7 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
     let announcement = demo::announce(server.http, &data_dir)
         .with_context(|| format!("cannot write to `{}`", data_dir.display()))?;
     eprintln!("{}", server.ready_line());
-    println!("{}", demo::welcome(server.http));
+    super::say(demo::welcome(server.http))?;
     if !args.no_open && !demo::open_browser(&format!("http://{}", server.http)) {
         tracing::debug!("no browser could be opened");
     }

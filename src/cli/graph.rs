@@ -51,14 +51,14 @@ pub(super) fn run(args: GraphArgs) -> anyhow::Result<()> {
         let params = [("from", args.from.clone()), ("to", args.to.clone()), ("level", level)];
         let response = args.server.ask(|http, url| http.get(url).query(&params), "/api/graph").await?;
         match args.output {
-            Output::Json => println!("{}", response.text().await?),
+            Output::Json => super::say(response.text().await?)?,
             Output::Table => {
                 let graph: Value = response.json().await?;
                 let mut table = plain_table(COLUMNS.map(|(title, _)| title));
                 for edge in graph["edges"].as_array().into_iter().flatten() {
                     table.add_row(COLUMNS.map(|(_, key)| shown(key, &edge[key])));
                 }
-                println!("{table}");
+                super::say(table)?;
             }
             Output::Csv => {
                 return Err(Usage(

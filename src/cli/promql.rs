@@ -26,12 +26,12 @@ pub(super) fn run(verb: PromqlVerb) -> anyhow::Result<()> {
         let report = script::run(&text, &Options::default())
             .with_context(|| format!("`{}` is no test script", file.display()))?;
         for failure in &report.failed {
-            println!("{}:{failure}", file.display());
+            super::say(format_args!("{}:{failure}", file.display()))?;
         }
         passed += report.passed;
         failed += report.failed.len();
     }
-    println!("{passed} passed, {failed} failed");
+    super::say(format_args!("{passed} passed, {failed} failed"))?;
     if failed > 0 {
         bail!("{failed} of {} cases failed", passed + failed);
     }

@@ -33,7 +33,7 @@ async fn sql(args: &QueryArgs) -> anyhow::Result<()> {
     let response =
         args.server.ask(|http, url| http.post(url).header("accept", accept).json(&body), "/api/sql").await?;
     if !matches!(args.output, Output::Table) {
-        print!("{}", with_newline(response.text().await?));
+        super::say(response.text().await?.trim_end_matches('\n'))?;
         return Ok(());
     }
     let answer: Value = response.json().await?;
@@ -43,7 +43,7 @@ async fn sql(args: &QueryArgs) -> anyhow::Result<()> {
     for row in answer["rows"].as_array().into_iter().flatten() {
         table.add_row(columns.iter().map(|name| cell(&row[name])));
     }
-    println!("{table}");
+    super::say(table)?;
     for warning in answer["warnings"].as_array().into_iter().flatten() {
         eprintln!("warning: {}", cell(warning));
     }
@@ -58,7 +58,7 @@ async fn promql(args: &QueryArgs) -> anyhow::Result<()> {
     let form = [("query", &args.query)];
     let response = args.server.ask(|http, url| http.get(url).query(&form), "/api/v1/query").await?;
     if matches!(args.output, Output::Json) {
-        print!("{}", with_newline(response.text().await?));
+        super::say(response.text().await?.trim_end_matches('\n'))?;
         return Ok(());
     }
     let answer: Value = response.json().await?;
@@ -73,9 +73,9 @@ async fn promql(args: &QueryArgs) -> anyhow::Result<()> {
         _ => vec![(args.query.clone(), cell(&data["result"][1]))],
     };
     if matches!(args.output, Output::Csv) {
-        println!("series,value");
+        super::say("series,value")?;
         for (series, value) in rows {
-            println!("\"{}\",{value}", series.replace('"', "\"\""));
+            super::say(format_args!("\"{}\",{value}", series.replace('"', "\"\"")))?;
         }
         return Ok(());
     }
@@ -83,7 +83,7 @@ async fn promql(args: &QueryArgs) -> anyhow::Result<()> {
     for (series, value) in rows {
         table.add_row([series, value]);
     }
-    println!("{table}");
+    super::say(table)?;
     Ok(())
 }
 
@@ -97,11 +97,4 @@ fn series_name(labels: &Value) -> String {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     format!("{}{{{}}}", labels["__name__"].as_str().unwrap_or_default(), pairs.join(", "))
-}
-
-fn with_newline(mut text: String) -> String {
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text
 }
