@@ -53,8 +53,8 @@ async fn write(storage: &Storage, script: &str) {
 
 /// What metrics are about, as the collector notes it with their series.
 fn described() -> WriteBatch {
-    let row = |metric: &str, kind: &str, unit: &str| json!({"metric": metric, "series_id": 7, "labels": {"__name__": metric}, "type": kind, "unit": unit, "help": "Calls."});
-    let rows = [row("calls_total", "counter", ""), row("call_seconds_bucket", "histogram", "seconds")];
+    let row = |id: u64, metric: &str, kind: &str, unit: &str| json!({"metric": metric, "series_id": id, "labels": {"__name__": metric}, "type": kind, "unit": unit, "help": "Calls."});
+    let rows = [row(7, "calls_total", "counter", ""), row(8, "call_seconds_bucket", "histogram", "seconds")];
     WriteBatch {
         tenant: TenantId::default(),
         parts: rows.map(|row| (Table::Series, testdata::batch(Table::Series, [row]))).into(),
