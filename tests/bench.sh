@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 weir=${CARGO_TARGET_DIR:-target}/release/weir
 seconds=${SECONDS_PER_RUN:-15}
 scratch=$(mktemp -d)
-trap 'kill $server 2>/dev/null || true; rm -rf "$scratch"' EXIT
+trap 'kill $server 2>/dev/null; wait; rm -rf "$scratch"' EXIT
 
 "$weir" serve --data-dir "$scratch/data" --otlp-grpc 127.0.0.1:0 --otlp-http 127.0.0.1:0 --http 127.0.0.1:0 \
   2>"$scratch/log" &
@@ -28,7 +28,7 @@ import json, sys
 result = json.load(open(sys.argv[1]))
 acked = result["acknowledged"]
 print(f"{sys.argv[2]:8} {result['acknowledged_per_s']:14,.0f} {result['latency_ms']['p50']:12.1f} "
-      f"{result['latency_ms']['p99']:12.1f} {result['failed_requests']:12} {float(sys.argv[3]) * 1000 / max(acked, 1):20.2f}")
+      f"{result['latency_ms']['p99']:12.1f} {result['failed']:12} {float(sys.argv[3]) * 1000 / max(acked, 1):20.2f}")
 PY
 done
 kill -TERM $server
