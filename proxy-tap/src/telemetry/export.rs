@@ -124,7 +124,9 @@ impl Exporter {
 }
 
 impl Tap {
-    fn collect(&self, end: UnixNanos, cumulative: bool) {
+    /// Moves what has come together to the outbox, as of `end`; with the metrics since the start where
+    /// `cumulative`.
+    pub(super) fn collect(&self, end: UnixNanos, cumulative: bool) {
         if let Some((body, points)) = lock(&self.edges).take(end) {
             self.enqueue(Signal::Metrics, &body, points);
         }
