@@ -514,6 +514,35 @@ fn a_call_that_found_no_endpoint_is_an_error_of_its_edge() {
 }
 
 #[test]
+fn a_grpc_call_that_found_no_endpoint_is_an_error_of_its_edge() {
+    let tap = tap();
+    // What the caller was sent is a trailers-only answer: HTTP 200, UNAVAILABLE.
+    let facts = Facts {
+        server: party("payments", "", ""),
+        address: None,
+        protocol: Protocol::Grpc,
+        status: 200,
+        grpc_status: Some(14),
+        flags: flag::NO_ENDPOINT,
+        ..facts()
+    };
+    tap.call(&facts, TOOK);
+    tap.collect(START, false);
+    let sent = Sent::of(&tap);
+    let labels = texts(&sent.edge_points()[0].attributes);
+    assert_has(&labels, &[("class", "error"), ("server", "payments"), ("protocol", "grpc")]);
+}
+
+#[test]
+fn a_call_of_a_malformed_request_is_no_call_of_the_edge() {
+    let tap = tap();
+    let facts = Facts { address: None, status: 501, flags: flag::BAD_REQUEST, ..facts() };
+    tap.call(&facts, TOOK);
+    tap.collect(START, false);
+    assert!(Sent::of(&tap).metrics.is_empty());
+}
+
+#[test]
 fn spans_of_a_trace_that_the_proxy_started_have_no_parent() {
     let tap = tap();
     let trace = TraceContext::of(&HeaderMap::new(), &Chance::new(1, "t"));
