@@ -56,7 +56,7 @@ lint: $(UI)/node_modules/.package-lock.json ## formatting and lints, warnings ar
 	cd $(UI) && npm run check
 
 bench: ## the figures of BENCHMARKS.md, measured here
-	$(CARGO) build --release --bin weir
+	$(CARGO) build --workspace --bins --release
 	tests/bench.sh
 
 soak: build ## what takes long: many more crash rounds

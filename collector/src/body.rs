@@ -42,7 +42,7 @@ impl Admission {
 
 impl Admitted {
     /// Takes `bytes` more, or refuses at once: whoever waited would hold what it has.
-    fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
         let overloaded = || Refusal::Overloaded { retry_after: limits::INGEST_RETRY_AFTER };
         let count = u32::try_from(bytes).map_err(|_| Refusal::TooLarge)?;
         let more = Arc::clone(&self.all).try_acquire_many_owned(count).map_err(|_| overloaded())?;

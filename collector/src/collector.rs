@@ -178,3 +178,6 @@ async fn drained<F: IntoFuture>(server: F, stop: CancellationToken) -> Option<F:
         } => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

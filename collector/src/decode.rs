@@ -79,6 +79,8 @@ reasons! {
     InvalidUtf8 = "invalid_utf8": "text is not valid UTF-8",
     /// An attribute value nested deeper than [`limits::ANY_VALUE_DEPTH`].
     TooDeep = "too_deep": "attribute value is nested more than 32 deep",
+    /// A record of more parts than [`limits::RECORD_PARTS`].
+    ManyParts = "too_many_parts": "record has more than 100000 attributes, events and links",
     /// A time further ahead than [`limits::FUTURE_SKEW`].
     Future = "in_the_future": "time is more than 1 h ahead of the collector's clock",
     /// The request grows beyond [`limits::DECODED_BYTES`] when its resources are repeated in each row.
@@ -95,8 +97,11 @@ reasons! {
     Temporality = "bad_temporality": "aggregation temporality is neither delta nor cumulative",
     /// Bucket counts that do not fit their bounds.
     Buckets = "bad_buckets": "bucket counts do not fit the bounds, or bounds do not rise",
-    /// A histogram or summary of more parts than [`limits::HISTOGRAM_BUCKETS`].
-    ManyBuckets = "too_many_buckets": "histogram or summary has more than 1000 parts",
+    /// A histogram or summary of more parts than [`limits::HISTOGRAM_BUCKETS`], or an exponential
+    /// histogram of more than [`limits::EXPONENTIAL_BUCKETS`] on one side.
+    ManyBuckets = "too_many_buckets": "histogram or summary has more than 1000 parts, or 32768 if exponential",
+    /// An exponential histogram of a scale that no SDK has.
+    Scale = "bad_scale": "exponential histogram's scale is not in -10 to 20",
     /// A data point with more attributes than [`limits::SERIES_LABELS`].
     Labels = "too_many_labels": "data point has more than 128 attributes",
     /// A delta point older than the last one of its series.
@@ -198,4 +203,4 @@ fn check_not_ahead(nanos: u64, now: UnixNanos) -> Result<(), Reason> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

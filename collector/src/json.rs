@@ -9,7 +9,9 @@ mod schema;
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::decode::Signal;
 use schema::{Field, Kind, Message};
@@ -86,6 +88,10 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if matches!(self.field.kind, Kind::Double) && self.element == self.field.repeated {
+            // The parser's own doubles may be off by the last digit.
+            return self.double_text(<&RawValue>::deserialize(deserializer)?.get());
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -165,21 +171,43 @@ impl ValueSeed<'_> {
                 put_varint(self.out, self.key(1));
                 self.out.extend_from_slice(&value.to_le_bytes());
             }
-            Kind::Double => return self.double(value as f64),
             _ => return Err(self.wrong("a number")),
         }
         Ok(())
     }
 
-    fn double<E: Error>(self, value: f64) -> Result<(), E> {
-        match self.field.kind {
-            Kind::Double => {
+    /// Writes the double that a JSON value stands for.
+    fn double_text<E: Error>(self, json: &str) -> Result<(), E> {
+        let value = match json {
+            "null" if !self.element => return Ok(()),
+            "\"NaN\"" => Some(f64::NAN),
+            "\"Infinity\"" => Some(f64::INFINITY),
+            "\"-Infinity\"" => Some(f64::NEG_INFINITY),
+            // Rust also reads `inf`, and numbers beyond a double's range as infinite.
+            _ => json.trim_matches('"').parse().ok().filter(|value: &f64| value.is_finite()),
+        };
+        let found = match json.as_bytes().first() {
+            Some(b'"') => "a string",
+            Some(b'{') => "an object",
+            Some(b'[') => "an array",
+            Some(b'n') => "null",
+            Some(b't' | b'f') => "a boolean",
+            _ => "out of range",
+        };
+        match value {
+            Some(value) => {
                 put_varint(self.out, self.key(1));
                 self.out.extend_from_slice(&value.to_le_bytes());
                 Ok(())
             }
-            // Some writers put `.0` behind integers.
-            Kind::Text | Kind::Hex | Kind::Base64 | Kind::Bool | Kind::Message(_) => {
+            None => Err(self.wrong(found)),
+        }
+    }
+
+    /// Writes a number with a fraction or exponent into a field of integers: some writers put `.0` there.
+    fn fraction<E: Error>(self, value: f64) -> Result<(), E> {
+        match self.field.kind {
+            Kind::Text | Kind::Hex | Kind::Base64 | Kind::Bool | Kind::Message(_) | Kind::Double => {
                 Err(self.wrong("a number"))
             }
             _ if value.fract() == 0.0 && value.abs() < 2_f64.powi(53) => self.integer(value as i128),
@@ -196,7 +224,15 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        if self.element { Err(self.wrong("null")) } else { Ok(()) }
+        match self.field.kind {
+            _ if !self.element => Ok(()),
+            // Some writers put `null` for an empty value into an array.
+            Kind::Message(_) => {
+                self.put_bytes(&[]);
+                Ok(())
+            }
+            _ => Err(self.wrong("null")),
+        }
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
@@ -221,7 +257,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
         self.check_single("a number")?;
-        self.double(value)
+        self.fraction(value)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
@@ -236,16 +272,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
                 Some(bytes) => self.put_bytes(&bytes),
                 None => return Err(self.wrong("no base64")),
             },
-            Kind::Double => match text {
-                "NaN" => return self.double(f64::NAN),
-                "Infinity" => return self.double(f64::INFINITY),
-                "-Infinity" => return self.double(f64::NEG_INFINITY),
-                _ => match text.parse() {
-                    Ok(value) => return self.double(value),
-                    Err(_) => return Err(self.wrong("a string")),
-                },
-            },
-            Kind::Bool | Kind::Message(_) => return Err(self.wrong("a string")),
+            Kind::Bool | Kind::Message(_) | Kind::Double => return Err(self.wrong("a string")),
             _ => match text.parse::<i128>() {
                 Ok(value) => return self.integer(value),
                 Err(_) => return Err(self.wrong("a string")),

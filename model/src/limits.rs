@@ -21,6 +21,11 @@ pub const SERIES_LABELS: usize = 128;
 pub const HISTOGRAM_BUCKETS: usize = 1_000;
 /// Delta series whose running totals are held.
 pub const DELTA_SERIES: usize = 200_000;
+/// Buckets on one side of an exponential histogram point: all positive doubles at scale 4.
+pub const EXPONENTIAL_BUCKETS: usize = 32_768;
+/// Attributes, events and links of one record, those of its events and links included. Two bytes of a
+/// request can be an event; held to be read this makes 60 of them, 6 MB at most.
+pub const RECORD_PARTS: usize = 100_000;
 /// Deepest nesting of an attribute value.
 pub const ANY_VALUE_DEPTH: usize = 32;
 /// How far ahead of the collector's clock a record may be before it is rejected.

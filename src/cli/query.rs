@@ -48,7 +48,9 @@ async fn sql(args: &QueryArgs) -> anyhow::Result<()> {
         eprintln!("warning: {}", cell(warning));
     }
     let stats = &answer["stats"];
-    eprintln!("{} rows in {} ms", cell(&stats["rows"]), cell(&stats["elapsed_ms"]));
+    let (rows, elapsed_ms) = (stats["rows"].as_u64(), stats["elapsed_ms"].as_f64());
+    let (rows, elapsed_ms) = (rows.unwrap_or_default(), elapsed_ms.unwrap_or_default());
+    eprintln!("{rows} {} in {elapsed_ms:.1} ms", if rows == 1 { "row" } else { "rows" });
     Ok(())
 }
 

@@ -83,6 +83,8 @@ impl<'a> Attributes<'a> {
         };
         if repeated {
             self.repeated += 1;
+        } else if self.list.len() >= limits::RECORD_PARTS {
+            return Err(Reason::ManyParts.into());
         } else {
             self.list.push(attribute);
         }

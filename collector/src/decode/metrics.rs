@@ -12,7 +12,7 @@ mod names;
 mod points;
 mod rows;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_model::{SeriesId, UnixNanos};
@@ -66,7 +66,7 @@ pub(super) fn decode(request: &[u8], now: UnixNanos, series: &Series<'_>) -> Res
         attributes: Attributes::default(),
         staged: vec![],
         rows: Rows::default(),
-        series_rows: HashMap::new(),
+        series_rows: BTreeMap::new(),
         latest: 0,
         decoded: Decoded::default(),
     };
@@ -89,7 +89,8 @@ struct Decoder<'a, 's> {
     /// The series of the point in hand; stored together or not at all.
     staged: Vec<Staged>,
     rows: Rows,
-    series_rows: HashMap<(SeriesId, i32), SeriesRow>,
+    /// In an order that depends on nothing but the request.
+    series_rows: BTreeMap<(SeriesId, i32), SeriesRow>,
     /// The latest accepted time of the resource in hand.
     latest: u64,
     decoded: Decoded,
@@ -131,7 +132,7 @@ impl<'a> Decoder<'a, '_> {
     }
 
     fn metric(&mut self, target: &Target, message: Reader<'a>) -> Result<(), Malformed> {
-        let (metric, data) = match read_metric(message) {
+        let metric = match read_metric(message) {
             Ok(read) => read,
             Err(Fault::Malformed(malformed)) => return Err(malformed),
             Err(Fault::Record(reason)) => {
@@ -140,12 +141,28 @@ impl<'a> Decoder<'a, '_> {
                 return Ok(());
             }
         };
-        let mut points = data;
-        while let Some(field) = points.next()? {
+        let mut pieces = message;
+        while let Some(field) = pieces.next()? {
+            match data_kind(field.number) {
+                Some(kind) if kind.same_data(metric.kind) => {
+                    self.points(target, &metric, field.message()?)?
+                }
+                // Of two kinds the last one counts.
+                Some(_) => {
+                    self.decoded.rejected.add(Reason::NoData, points::count_in_data(field.message()?)?);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn points(&mut self, target: &Target, metric: &Metric, mut data: Reader<'a>) -> Result<(), Malformed> {
+        while let Some(field) = data.next()? {
             if field.number != 1 {
                 continue;
             }
-            match self.point(target, &metric, field) {
+            match self.point(target, metric, field) {
                 Ok(()) => self.decoded.accepted += 1,
                 Err(Fault::Record(reason)) => self.decoded.rejected.add(reason, 1),
                 Err(Fault::Malformed(malformed)) => return Err(malformed),
@@ -180,6 +197,7 @@ impl<'a> Decoder<'a, '_> {
             }
             Kind::Exponential => {
                 let point = Exponential::read(message, &mut self.attributes)?;
+                point.check()?;
                 let labels = self.begin(&point.key, metric, target, 1)?;
                 self.budget.take(8 * point.buckets())?;
                 self.stage(&metric.name, &labels, None, 0.0);
@@ -312,24 +330,40 @@ impl<'a> Decoder<'a, '_> {
     }
 }
 
-/// Reads what describes a metric, wherever among its fields it stands, and finds its data.
-fn read_metric<'a>(mut message: Reader<'a>) -> Result<(Metric, Reader<'a>), Fault> {
+/// The kind of data that a field of a `Metric` holds.
+fn data_kind(number: u32) -> Option<Kind> {
+    Some(match number {
+        5 => Kind::Gauge,
+        7 => Kind::Sum,
+        9 => Kind::Histogram,
+        10 => Kind::Exponential,
+        11 => Kind::Summary,
+        _ => return None,
+    })
+}
+
+/// Reads what describes a metric, wherever among its fields it stands.
+fn read_metric(mut message: Reader<'_>) -> Result<Metric, Fault> {
     let (mut name, mut help, mut unit, mut data) = ("", "", "", None);
+    let (mut temporality, mut monotonic) = (0, false);
     while let Some(field) = message.next()? {
         match field.number {
             1 => name = field.text()?,
             2 => help = field.text()?,
             3 => unit = field.text()?,
-            5 => data = Some((Kind::Gauge, field.message()?)),
-            7 => data = Some((Kind::Sum, field.message()?)),
-            9 => data = Some((Kind::Histogram, field.message()?)),
-            10 => data = Some((Kind::Exponential, field.message()?)),
-            11 => data = Some((Kind::Summary, field.message()?)),
-            _ => {}
+            number => {
+                let Some(kind) = data_kind(number) else { continue };
+                if data != Some(kind) {
+                    (temporality, monotonic) = (0, false);
+                }
+                data = Some(kind);
+                if kind.has_temporality() {
+                    read_data(field.message()?, &mut temporality, &mut monotonic)?;
+                }
+            }
         }
     }
-    let (mut kind, data) = data.ok_or(Reason::NoData)?;
-    let (temporality, monotonic) = read_data(data)?;
+    let mut kind = data.ok_or(Reason::NoData)?;
     if kind == Kind::Sum && monotonic {
         kind = Kind::MonotonicSum;
     }
@@ -339,18 +373,17 @@ fn read_metric<'a>(mut message: Reader<'a>) -> Result<(Metric, Reader<'a>), Faul
     let name = names::metric(name, unit, kind).ok_or(Reason::MetricName)?;
     let unit = names::unit(unit).filter(|unit| !unit.is_empty()).map(Arc::from);
     let help = (!help.is_empty()).then(|| Arc::from(help));
-    Ok((Metric { name: name.into(), kind, unit, help, temporality }, data))
+    Ok(Metric { name: name.into(), kind, unit, help, temporality })
 }
 
 /// Temporality and monotonicity, which stand behind the points.
-fn read_data(mut data: Reader<'_>) -> Result<(i32, bool), Malformed> {
-    let (mut temporality, mut monotonic) = (0, false);
+fn read_data(mut data: Reader<'_>, temporality: &mut i32, monotonic: &mut bool) -> Result<(), Malformed> {
     while let Some(field) = data.next()? {
         match field.number {
-            2 => temporality = field.int32()?,
-            3 => monotonic = field.varint()? != 0,
+            2 => *temporality = field.int32()?,
+            3 => *monotonic = field.varint()? != 0,
             _ => {}
         }
     }
-    Ok((temporality, monotonic))
+    Ok(())
 }

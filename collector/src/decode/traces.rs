@@ -2,7 +2,7 @@
 
 mod columns;
 
-use weir_model::{SpanId, TraceId, UnixNanos};
+use weir_model::{SpanId, TraceId, UnixNanos, limits};
 use weir_storage::Table;
 
 use super::attributes::{Attributes, cost};
@@ -186,8 +186,15 @@ impl<'a> Scratch<'a> {
                 16 => span.flags = field.fixed32()?,
                 _ => {}
             }
+            self.check_parts()?;
         }
         Ok(span)
+    }
+
+    /// Bounds what is held of a span before its row is paid for.
+    fn check_parts(&self) -> Result<(), Reason> {
+        let parts = self.attributes.len() + self.nested.len() + self.events.len() + self.links.len();
+        if parts > limits::RECORD_PARTS { Err(Reason::ManyParts) } else { Ok(()) }
     }
 
     fn read_event(&mut self, mut message: Reader<'a>) -> Result<(), Fault> {

@@ -253,18 +253,23 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    /// Appends the value or values of a repeated integer field, packed or not.
-    pub(crate) fn repeated_varint(&self, out: &mut Vec<u64>) -> Result<(), Malformed> {
+    /// Appends the value or values of a repeated integer field, packed or not. Where `out` would become
+    /// longer than `most`, it stops there and says `false`: a byte on the wire is eight in memory.
+    pub(crate) fn repeated_varint(&self, out: &mut Vec<u64>, most: usize) -> Result<bool, Malformed> {
         match self.value {
+            Value::Varint(_) if out.len() >= most => return Ok(false),
             Value::Varint(value) => out.push(value),
             Value::Bytes(mut payload) => {
                 while !payload.rest.is_empty() {
+                    if out.len() >= most {
+                        return Ok(false);
+                    }
                     out.push(payload.varint()?);
                 }
             }
             _ => return self.wrong_type(),
         }
-        Ok(())
+        Ok(true)
     }
 }
 

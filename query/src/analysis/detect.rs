@@ -17,7 +17,7 @@ use super::blame::{Trouble, WIDE_EXPLAINED};
 use super::config::{Config, WINDOWS};
 use super::finding::Kind;
 use super::incident::{Part, Place};
-use super::state::{Service, State};
+use super::state::{PEERS, Service, State};
 use super::stats::log10_tail;
 use super::window::{Pair, Sums};
 
@@ -138,9 +138,10 @@ impl<'a> Detector<'a> {
         trouble: &Trouble,
     ) -> Vec<(&'g Arc<str>, Judgement)> {
         let one = |(&name, group): (&&'g Arc<str>, &Group<'_>)| {
-            let others =
-                || replicas.iter().filter(|(other, _)| **other != name).flat_map(|(_, g)| g.iter().copied());
-            let effect = |window: usize| self.replica_effect(group, others().collect(), window);
+            let others = || {
+                replicas.iter().filter(|(other, _)| **other != name).take(PEERS).flat_map(|(_, g)| g).copied()
+            };
+            let effect = |window: usize| self.replica_effect(group, &others, window);
             let judgement = self.judge(&windows(group), &trouble.share, 0, 2, &effect);
             (name, judgement)
         };
@@ -234,9 +235,14 @@ impl<'a> Detector<'a> {
         self.judge(&windows(group), &explained, 1, 3, &effect)
     }
 
-    fn replica_effect(&self, group: &Group<'_>, others: Group<'_>, window: usize) -> Option<Moved> {
+    fn replica_effect<'g, Others: Iterator<Item = &'g Pair>>(
+        &self,
+        group: &Group<'_>,
+        others: &impl Fn() -> Others,
+        window: usize,
+    ) -> Option<Moved> {
         let reference = quantiles(&history(group), self.config)
-            .unwrap_or_else(|| present_quantiles(&others, super::config::REMEMBERED));
+            .unwrap_or_else(|| present_quantiles(&others().collect(), super::config::REMEMBERED));
         moved(&present(group, window), &reference, self.ratio(), self.effect())
     }
 

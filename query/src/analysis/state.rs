@@ -18,6 +18,9 @@ const IDLE_SECONDS: u64 = 900;
 /// Seconds between two decays of the histories.
 const DECAY_SECONDS: u64 = 10;
 
+/// Other replicas that stand in for a history, at most: each new pair asks them once a second.
+pub(super) const PEERS: usize = 64;
+
 type Name = Arc<str>;
 
 /// One called service.
@@ -48,7 +51,9 @@ impl Service {
         if let Some(own) = self.pairs.get(key).and_then(|p| Reference::of_history(&p.baseline, config)) {
             return own;
         }
-        let peers = || self.pairs.values().filter(|p| p.client == key.0 && p.endpoint != key.1);
+        let from = (Arc::clone(&key.0), Name::from(""));
+        let of_client = || self.pairs.range(from.clone()..).take_while(|((client, _), _)| *client == key.0);
+        let peers = || of_client().map(|(_, p)| p).filter(|p| p.endpoint != key.1).take(PEERS);
         let mut histories = Baseline::default();
         peers().for_each(|p| histories.merge(&p.baseline));
         Reference::of_history(&histories, config).unwrap_or_else(|| {

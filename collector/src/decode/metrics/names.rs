@@ -25,6 +25,12 @@ impl Kind {
         }
     }
 
+    /// Whether both come in the same field of a metric.
+    pub(super) fn same_data(self, other: Self) -> bool {
+        let is_sum = |kind| matches!(kind, Self::MonotonicSum | Self::Sum);
+        self == other || (is_sum(self) && is_sum(other))
+    }
+
     /// Whether its points are sums over time.
     pub(super) fn has_temporality(self) -> bool {
         !matches!(self, Self::Gauge | Self::Summary)

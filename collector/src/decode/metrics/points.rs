@@ -122,14 +122,14 @@ impl Summary {
             match field.number {
                 4 => point.count = field.fixed64()?,
                 5 => point.sum = field.double()?,
+                6 if point.quantiles.len() >= limits::HISTOGRAM_BUCKETS => {
+                    return Err(Reason::ManyBuckets.into());
+                }
                 6 => point.quantiles.push(read_quantile(field.message()?)?),
                 7 => attributes.read(field.message()?)?,
                 8 => point.key.read_flags(&field)?,
                 _ => point.key.read(&field)?,
             }
-        }
-        if point.quantiles.len() > limits::HISTOGRAM_BUCKETS {
-            return Err(Reason::ManyBuckets.into());
         }
         Ok(point)
     }
@@ -146,6 +146,9 @@ fn read_quantile(mut message: Reader<'_>) -> Result<(f64, f64), Malformed> {
     }
     Ok((quantile, value))
 }
+
+/// The scales that OpenTelemetry's SDKs choose from.
+const SCALES: std::ops::RangeInclusive<i32> = -10..=20;
 
 /// A point of an exponential histogram.
 #[derive(Debug, Default)]
@@ -191,6 +194,12 @@ impl Exponential {
         Ok(point)
     }
 
+    /// Checks that the scale is one that SDKs have: readers shift by it, and one of Prometheus' numbers
+    /// beyond means custom bounds.
+    pub(super) fn check(&self) -> Result<(), Reason> {
+        if SCALES.contains(&self.scale) { Ok(()) } else { Err(Reason::Scale) }
+    }
+
     /// How many buckets it has.
     pub(super) fn buckets(&self) -> usize {
         self.positive.counts.len() + self.negative.counts.len()
@@ -198,11 +207,14 @@ impl Exponential {
 }
 
 impl Side {
-    fn read(&mut self, mut message: Reader<'_>) -> Result<(), Malformed> {
+    fn read(&mut self, mut message: Reader<'_>) -> Result<(), Fault> {
         while let Some(field) = message.next()? {
             match field.number {
                 1 => self.offset = field.sint32()?,
-                2 => field.repeated_varint(&mut self.counts)?,
+                2 => {
+                    let fits = field.repeated_varint(&mut self.counts, limits::EXPONENTIAL_BUCKETS)?;
+                    fits.then_some(()).ok_or(Reason::ManyBuckets)?;
+                }
                 _ => {}
             }
         }
@@ -231,13 +243,18 @@ pub(super) fn count_in_resource(mut resource: Reader<'_>) -> Result<u64, Malform
 pub(super) fn count_in_metric(mut metric: Reader<'_>) -> Result<u64, Malformed> {
     let mut count = 0;
     while let Some(field) = metric.next()? {
-        if !matches!(field.number, 5 | 7 | 9 | 10 | 11) {
-            continue;
+        if matches!(field.number, 5 | 7 | 9 | 10 | 11) {
+            count += count_in_data(field.message()?)?;
         }
-        let mut data = field.message()?;
-        while let Some(field) = data.next()? {
-            count += u64::from(field.number == 1);
-        }
+    }
+    Ok(count)
+}
+
+/// How many data points a `Gauge`, `Sum`, `Histogram`, `ExponentialHistogram` or `Summary` holds.
+pub(super) fn count_in_data(mut data: Reader<'_>) -> Result<u64, Malformed> {
+    let mut count = 0;
+    while let Some(field) = data.next()? {
+        count += u64::from(field.number == 1);
     }
     Ok(count)
 }
