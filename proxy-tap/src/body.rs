@@ -70,6 +70,11 @@ impl Replay {
         Arc::new(Self { inner: Mutex::new(inner), counter })
     }
 
+    /// Whether all that has gone by is remembered.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.inner.lock().unwrap_or_else(PoisonError::into_inner).overflowed
+    }
+
     /// The body for one more attempt, or `None` where too much of it has gone by. Earlier attempts end.
     pub(crate) fn body(self: &Arc<Self>) -> Option<RequestBody> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -75,6 +75,15 @@ impl Source {
             Self::Again(replay) => replay.body(),
         }
     }
+
+    /// Whether there is a body for one more attempt. An attempt under way goes on.
+    fn has_next(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(body) => body.is_some(),
+            Self::Again(replay) => replay.is_whole(),
+        }
+    }
 }
 
 /// A request that is being sent, perhaps more than once.
@@ -170,8 +179,8 @@ impl Sending {
         if sent_again >= self.proxy.config.retry.limit || !retry::may_repeat(failure, &self.head.method) {
             return None;
         }
-        let body = self.body.next()?;
-        if !self.proxy.budget().withdraw(Instant::now()) {
+        // Taking the body ends the attempt that has it, whose answer may still be passed on: so it comes last.
+        if !self.body.has_next() || !self.proxy.budget().withdraw(Instant::now()) {
             return None;
         }
         let pause = retry::pause(sent_again, &self.proxy.chance);
@@ -179,6 +188,7 @@ impl Sending {
             return None;
         }
         sleep(pause).await;
+        let body = self.body.next()?;
         call.facts.retries += 1;
         Some(body)
     }

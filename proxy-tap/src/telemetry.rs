@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use weir_model::semconv::edge;
 use weir_model::{Clock, UnixNanos, limits};
 
 use crate::call::{Facts, Party};
@@ -113,7 +114,7 @@ impl Tap {
         }
         if facts.refusal.is_some() {
             self.edge(EdgeKey::refused(facts), took);
-        } else if facts.address.is_none() && facts.status >= 500 {
+        } else if facts.address.is_none() && facts.class() == edge::ERROR {
             self.edge(EdgeKey::unsent(facts), took);
         }
         let mut records = lock(&self.records);
@@ -159,3 +160,6 @@ impl Tap {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

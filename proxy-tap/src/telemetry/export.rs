@@ -53,9 +53,8 @@ pub(crate) async fn run(exporter: Exporter, stop: CancellationToken) {
         }
     };
     tokio::select! {
-        () = stop.cancelled() => {}
         () = collecting => {}
-        () = send_all(&exporter) => {}
+        () = send_all(&exporter, &stop) => {}
     }
 }
 
@@ -77,13 +76,19 @@ pub(crate) async fn final_flush(exporter: Exporter) {
     }
 }
 
-async fn send_all(exporter: &Exporter) {
+/// Sends until `stop`. A batch whose export that interrupts waits for the last flush.
+async fn send_all(exporter: &Exporter, stop: &CancellationToken) {
     let tap = &exporter.tap;
     let mut pause = FIRST_PAUSE;
     loop {
-        let batch = tap.outbox.next().await;
+        let Some(batch) = stop.run_until_cancelled(tap.outbox.next()).await else { return };
         let records = batch.records;
-        match exporter.send(batch.clone()).await {
+        let Some(sent) = stop.run_until_cancelled(exporter.send(batch.clone())).await else {
+            let given_up = tap.outbox.put_back(batch);
+            tap.dropped.collector_slow.fetch_add(given_up, Ordering::Relaxed);
+            return;
+        };
+        match sent {
             Ok(()) => pause = FIRST_PAUSE,
             Err(status) if may_repeat(status.code()) => {
                 if pause == FIRST_PAUSE {
@@ -91,7 +96,10 @@ async fn send_all(exporter: &Exporter) {
                 }
                 let given_up = tap.outbox.put_back(batch);
                 tap.dropped.collector_slow.fetch_add(given_up, Ordering::Relaxed);
-                sleep(pause.mul_f64(0.5 + exporter.chance.f64() / 2.0)).await;
+                let pausing = sleep(pause.mul_f64(0.5 + exporter.chance.f64() / 2.0));
+                if stop.run_until_cancelled(pausing).await.is_none() {
+                    return;
+                }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Err(status) => {
@@ -124,7 +132,9 @@ impl Exporter {
 }
 
 impl Tap {
-    fn collect(&self, end: UnixNanos, cumulative: bool) {
+    /// Moves what has come together to the outbox, as of `end`; with the metrics since the start where
+    /// `cumulative`.
+    pub(super) fn collect(&self, end: UnixNanos, cumulative: bool) {
         if let Some((body, points)) = lock(&self.edges).take(end) {
             self.enqueue(Signal::Metrics, &body, points);
         }

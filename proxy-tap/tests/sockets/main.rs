@@ -1,0 +1,13 @@
+//! One proxy or two on real sockets, between real servers and clients, through the public API alone.
+
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
+mod admin;
+mod balance;
+mod breaker;
+mod forward;
+mod mesh;
+mod retry;
+mod support;
+mod telemetry;
+mod trace;

@@ -1,0 +1,168 @@
+//! What arrives at a collector, and that a collector which takes nothing costs requests nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use weir_proxy_tap::Config;
+
+use crate::support::*;
+
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+/// A collector of OTLP that takes everything; it has no mesh.
+async fn collector() -> App {
+    App::start(|seen: Arc<Seen>| async move {
+        if seen.parts.uri.path().starts_with("/weir.mesh") { unimplemented() } else { grpc_answer(b"", "0") }
+    })
+    .await
+}
+
+fn unimplemented() -> http::Response<Reply> {
+    let mut response = answer(200, "");
+    response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    response.headers_mut().insert("grpc-status", "12".parse().unwrap());
+    response
+}
+
+/// The messages that a collector was sent at `path`.
+fn sent<M: Message + Default>(collector: &App, path: &str) -> Vec<M> {
+    let at = collector.seen().into_iter().filter(|seen| seen.parts.uri.path() == path);
+    at.map(|seen| M::decode(&seen.body[5..]).unwrap()).collect()
+}
+
+fn spans(collector: &App) -> Vec<Span> {
+    let requests = sent::<ExportTraceServiceRequest>(collector, TRACES);
+    let of = requests.into_iter().flat_map(|request| request.resource_spans);
+    of.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans).collect()
+}
+
+fn at(collector: SocketAddr, config: Config) -> Config {
+    Config { collector: Some(collector.to_string()), ..config }
+}
+
+#[tokio::test]
+async fn a_call_through_two_proxies_is_one_trace_of_client_and_server() {
+    let (collector, app) = (collector().await, App::always(200, "").await);
+    let receiving = start(at(collector.address, payments(app.address))).await;
+    let calling = start(at(collector.address, cart(&[receiving.inbound.unwrap()]))).await;
+    assert_eq!(get(to_payments(&calling), "/orders/7").await.status, 200);
+    // The last telemetry goes out before the end.
+    calling.shutdown().await;
+    receiving.shutdown().await;
+    let spans = spans(&collector);
+    let [client] = spans.iter().filter(|span| span.kind == 3).collect::<Vec<_>>()[..] else {
+        panic!("{spans:?}")
+    };
+    let [server] = spans.iter().filter(|span| span.kind == 2).collect::<Vec<_>>()[..] else {
+        panic!("{spans:?}")
+    };
+    assert_eq!((&server.trace_id, &server.parent_span_id), (&client.trace_id, &client.span_id));
+    assert!(client.parent_span_id.is_empty());
+    assert_eq!((&*client.name, &*server.name), ("GET /orders/{id}", "GET /orders/{id}"));
+    let traceparent = app.seen()[0].header("traceparent").unwrap().to_owned();
+    let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(traceparent, format!("00-{}-{}-01", hex(&server.trace_id), hex(&server.span_id)));
+    assert_eq!(sent::<ExportLogsServiceRequest>(&collector, LOGS).len(), 2);
+    let metrics = sent::<ExportMetricsServiceRequest>(&collector, METRICS);
+    let names: std::collections::BTreeSet<_> = metrics
+        .into_iter()
+        .flat_map(|request| request.resource_metrics)
+        .flat_map(|resource| resource.scope_metrics)
+        .flat_map(|scope| scope.metrics)
+        .map(|metric| metric.name)
+        .collect();
+    let expected = [
+        "istio_request_bytes",
+        "istio_request_duration_milliseconds",
+        "istio_requests_total",
+        "istio_response_bytes",
+        "weir_edge_duration_seconds",
+    ];
+    assert!(names.iter().map(String::as_str).eq(expected), "{names:?}");
+}
+
+#[tokio::test]
+async fn telemetry_that_is_refused_for_good_is_counted() {
+    let app = App::always(200, "").await;
+    let refusing = App::start(|_| async { unimplemented() }).await;
+    let proxy = start(at(refusing.address, cart(&[app.address]))).await;
+    assert_eq!(get(to_payments(&proxy), "/").await.status, 200);
+    until("the refusal", async || {
+        let refused = metric(&proxy, "weir_proxy_telemetry_dropped_total", &["collector_refused"]).await;
+        (refused > 2.5).then_some(())
+    })
+    .await;
+    assert_eq!(sent::<ExportTraceServiceRequest>(&refusing, TRACES).len(), 1, "and not sent again");
+}
+
+/// Requests per test of a collector that takes nothing.
+const CALLS: u32 = 300;
+
+/// How long [`CALLS`] take, one after the other on one connection.
+async fn duration(config: Config) -> Duration {
+    let proxy = start(config).await;
+    let mut sender = http1(to_payments(&proxy)).await;
+    let started = Instant::now();
+    for _ in 0..CALLS {
+        let sent = request(http::Method::GET, "/").header("host", "x").body(empty()).unwrap();
+        let response = timeout(DEADLINE, sender.send_request(sent)).await.unwrap().unwrap();
+        assert_eq!(Answer::of(response).await.status, 200);
+    }
+    started.elapsed()
+}
+
+#[tokio::test]
+async fn a_collector_that_is_dead_or_a_black_hole_does_not_slow_requests() {
+    let app = App::always(200, "").await;
+    // Accepts connections and never says a word.
+    let hole = TcpListener::bind(any_port()).await.unwrap();
+    let without = duration(cart(&[app.address])).await;
+    for collector in [nobody().await, hole.local_addr().unwrap()] {
+        let with = duration(at(collector, cart(&[app.address]))).await;
+        // Anything that waited for the collector would take seconds; noise of this machine does not.
+        assert!(with < 5 * without + Duration::from_millis(200), "{with:?}, {without:?} without a collector");
+    }
+}
+
+#[tokio::test]
+async fn an_export_that_the_end_of_the_proxy_interrupts_is_sent_again() {
+    let app = App::always(200, "").await;
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let collector = App::start(move |seen: Arc<Seen>| {
+        let held = Arc::clone(&held);
+        async move {
+            if seen.parts.uri.path().starts_with("/weir.mesh") {
+                return unimplemented();
+            }
+            let _permit = held.acquire().await.unwrap();
+            grpc_answer(b"", "0")
+        }
+    })
+    .await;
+    let proxy = start(at(collector.address, cart(&[app.address]))).await;
+    assert_eq!(get(to_payments(&proxy), "/").await.status, 200);
+    let exports =
+        || collector.seen().iter().filter(|seen| seen.parts.uri.path().ends_with("/Export")).count();
+    until("the first export", async || (exports() == 1).then_some(())).await;
+    let first =
+        collector.seen().iter().find(|seen| seen.parts.uri.path().ends_with("/Export")).unwrap().body.clone();
+    let stopping = tokio::spawn(proxy.shutdown());
+    until("the second attempt", async || (exports() == 2).then_some(())).await;
+    gate.add_permits(1);
+    timeout(DEADLINE, stopping).await.unwrap().unwrap();
+    let again = collector.seen().iter().filter(|seen| seen.body == first).count();
+    assert_eq!(again, 2, "what nobody acknowledged is sent again");
+    assert_eq!(spans(&collector).len(), 1);
+}
