@@ -154,3 +154,5 @@ pub const DEMO_IN_FLIGHT: usize = 1_024;
 pub const DEMO_BODY_BYTES: usize = 64 << 10;
 /// Seconds of client-side statistics that the demo keeps.
 pub const DEMO_SECONDS: usize = 120;
+/// Bytes of a file that compaction writes, at most; from half of that on a file is left alone.
+pub const COMPACTED_FILE_BYTES: u64 = 256 << 20;

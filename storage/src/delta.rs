@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake_core::kernel::{Action, Add, DataType, PrimitiveType, StructField, StructType, Transaction};
+use deltalake_core::kernel::{
+    Action, Add, DataType, PrimitiveType, Remove, StructField, StructType, Transaction,
+};
 use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableBuilder, DeltaTableError, ObjectStore};
 use url::Url;
-use weir_model::UnixNanos;
+use weir_model::{UnixNanos, limits};
 
 use crate::{DataFile, Table, files, stats};
 
@@ -120,6 +122,46 @@ impl TableLog {
             // Somebody else committed in between: theirs count too.
             files_of(self.table, &self.root, &self.state)?.into()
         };
+        Ok(())
+    }
+
+    /// Commits that `new` files hold what `old` ones held; without new ones, that these rows are no more.
+    ///
+    /// An error does not tell whether the commit happened: load the log again to know.
+    pub(crate) async fn replace(
+        &mut self,
+        old: &[DataFile],
+        new: &[DataFile],
+        now: UnixNanos,
+    ) -> DeltaResult<()> {
+        let data_change = new.is_empty();
+        let mut actions = Vec::with_capacity(old.len() + new.len());
+        for file in old {
+            let Add { path, partition_values, size, .. } = self.add(file, now)?;
+            actions.push(Action::Remove(Remove {
+                path,
+                data_change,
+                deletion_timestamp: Some(now.as_millis()),
+                extended_file_metadata: Some(true),
+                partition_values: Some(partition_values),
+                size: Some(size),
+                ..Default::default()
+            }));
+        }
+        for file in new {
+            actions.push(Action::Add(Add { data_change, ..self.add(file, now)? }));
+        }
+        let operation = if data_change {
+            DeltaOperation::Delete { predicate: None }
+        } else {
+            DeltaOperation::Optimize { predicate: None, target_size: limits::COMPACTED_FILE_BYTES as i64 }
+        };
+        let commit = CommitBuilder::from(CommitProperties::default().with_create_checkpoint(true))
+            .with_actions(actions)
+            .build(Some(&self.state), Arc::clone(&self.log_store), operation)
+            .await?;
+        self.state = commit.snapshot();
+        self.files = files_of(self.table, &self.root, &self.state)?.into();
         Ok(())
     }
 

@@ -47,6 +47,23 @@ pub(crate) fn file_name(through: u64, epoch: u64) -> String {
     format!("wal-{through:020}-{epoch}.parquet")
 }
 
+/// The name of a file that holds what files of the writes `first` to `last` held: they are gone when another
+/// with the same range is made.
+pub(crate) fn compacted_name(first: u64, last: u64, epoch: u64) -> String {
+    format!("compacted-{first:020}-{last:020}-{epoch}.parquet")
+}
+
+/// The first and last write that a file stands for, where this program named it.
+pub(crate) fn writes_in(file: &DataFile) -> Option<(u64, u64)> {
+    let name = file.path.file_name()?.to_str()?;
+    if let Some(through) = flushed_through(name) {
+        return Some((through, through));
+    }
+    let mut parts = name.strip_prefix("compacted-")?.strip_suffix(".parquet")?.split('-');
+    let mut next = || parts.next()?.parse::<u64>().ok();
+    Some((next()?, next()?)).filter(|_| next().is_some())
+}
+
 /// The sequence number in a name that [`file_name`] made.
 pub(crate) fn flushed_through(name: &str) -> Option<u64> {
     let (through, epoch) = name.strip_prefix("wal-")?.strip_suffix(".parquet")?.split_once('-')?;
@@ -97,26 +114,36 @@ fn write_day(
     order: &[(usize, usize)],
     target: &Target,
 ) -> Result<DataFile, FlushError> {
-    let dir = target.root.join(format!("{PARTITION}{}", date_text(day)));
     let name = file_name(target.through, target.epoch);
-    let path = dir.join(&name);
     let staged = target.staging.join(format!("{}-{day}-{name}", table.name()));
     let file = write_file(table, batches, order, &staged).map_err(|e| failure(table, e));
-    let placed = file.and_then(|(bounds, size)| {
-        durable::create_dir(&dir)
-            .and_then(|()| durable::rename(&staged, &path))
-            .map_err(|source| FlushError::File { table, source })?;
-        Ok(DataFile { path, size, rows: order.len() as u64, date: day, bounds: Arc::new(bounds) })
-    });
+    let placed = file.and_then(|finished| place(table, &target.root, day, &name, &staged, finished));
     if placed.is_err() {
         let _ = fs::remove_file(&staged); // it may never have been made; the next open empties the folder
     }
     placed
 }
 
-/// Removes files in the table's folder `root` that a flush wrote and did not commit: the log has committed
-/// `through`, and the rows behind it are still in the write-ahead log. No flush of the table may be running.
-pub(crate) fn remove_leftovers(root: &Path, through: u64) -> io::Result<()> {
+/// Gives a finished file its name in the partition of `day`.
+pub(crate) fn place(
+    table: Table,
+    root: &Path,
+    day: i32,
+    name: &str,
+    staged: &Path,
+    Finished { bounds, size, rows }: Finished,
+) -> Result<DataFile, FlushError> {
+    let dir = root.join(format!("{PARTITION}{}", date_text(day)));
+    let path = dir.join(name);
+    durable::create_dir(&dir)
+        .and_then(|()| durable::rename(staged, &path))
+        .map_err(|source| FlushError::File { table, source })?;
+    Ok(DataFile { path, size, rows, date: day, bounds: Arc::new(bounds) })
+}
+
+/// All Parquet files in the partitions of the table's folder `root`, named in its log or not.
+pub(crate) fn all_of(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for partition in fs::read_dir(root)? {
         let partition = partition?.path();
         let name = partition.file_name().unwrap_or_default().to_string_lossy();
@@ -125,11 +152,22 @@ pub(crate) fn remove_leftovers(root: &Path, through: u64) -> io::Result<()> {
         }
         for file in fs::read_dir(&partition)? {
             let path = file?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            if name.and_then(flushed_through).is_some_and(|of_file| of_file > through) {
-                tracing::info!(file = %path.display(), "a file that was never committed is removed");
-                fs::remove_file(&path)?;
+            if path.extension().is_some_and(|extension| extension == "parquet") {
+                files.push(path);
             }
+        }
+    }
+    Ok(files)
+}
+
+/// Removes files in the table's folder `root` that a flush wrote and did not commit: the log has committed
+/// `through`, and the rows behind it are still in the write-ahead log. No flush of the table may be running.
+pub(crate) fn remove_leftovers(root: &Path, through: u64) -> io::Result<()> {
+    for path in all_of(root)? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.and_then(flushed_through).is_some_and(|of_file| of_file > through) {
+            tracing::info!(file = %path.display(), "a file that was never committed is removed");
+            fs::remove_file(&path)?;
         }
     }
     Ok(())
@@ -173,26 +211,58 @@ fn order(table: Table, batches: &[RecordBatch]) -> Result<Vec<(i32, Vec<(usize, 
     Ok(days)
 }
 
-/// Writes the rows in `order` to `path` and syncs it; gives their bounds and the file's size.
+/// Writes the rows in `order` to `path` and syncs it.
 fn write_file(
     table: Table,
     batches: &[RecordBatch],
     order: &[(usize, usize)],
     path: &Path,
-) -> Result<(Bounds, u64), ParquetError> {
-    let file = File::create(path)?;
-    let properties = properties(table, order.len())?;
-    let mut writer = ArrowWriter::try_new(io::BufWriter::new(file), table.schema(), Some(properties))?;
+) -> Result<Finished, ParquetError> {
+    let mut writer = FileWriter::create(table, path, order.len())?;
     let batches: Vec<&RecordBatch> = batches.iter().collect();
-    let mut bounds = Bounds::new();
-    for (index, chunk) in order.chunks(CHUNK_ROWS).enumerate() {
-        let rows = interleave_record_batch(&batches, chunk)?;
-        stats::widen(table, &mut bounds, &rows, index == 0);
-        writer.write(&rows)?;
+    for chunk in order.chunks(CHUNK_ROWS) {
+        writer.write(&interleave_record_batch(&batches, chunk)?)?;
     }
-    let file = writer.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-    durable::sync_file(&file)?;
-    Ok((bounds, file.metadata()?.len()))
+    writer.finish()
+}
+
+/// A Parquet file that is being written, rows coming in sort order.
+pub(crate) struct FileWriter {
+    table: Table,
+    writer: ArrowWriter<io::BufWriter<File>>,
+    bounds: Bounds,
+    rows: u64,
+}
+
+/// What is known of a file that is written and synced, and has no name yet.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    bounds: Bounds,
+    size: u64,
+    rows: u64,
+}
+
+impl FileWriter {
+    /// Begins the file `path`, which about `rows` rows will go to.
+    pub(crate) fn create(table: Table, path: &Path, rows: usize) -> Result<Self, ParquetError> {
+        let file = io::BufWriter::new(File::create(path)?);
+        let writer = ArrowWriter::try_new(file, table.schema(), Some(properties(table, rows)?))?;
+        Ok(Self { table, writer, bounds: Bounds::new(), rows: 0 })
+    }
+
+    /// Adds rows that come after all before them.
+    pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        stats::widen(self.table, &mut self.bounds, rows, self.rows == 0);
+        self.rows += rows.num_rows() as u64;
+        self.writer.write(rows)
+    }
+
+    /// Ends the file and syncs it.
+    pub(crate) fn finish(self) -> Result<Finished, ParquetError> {
+        let file = self.writer.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        durable::sync_file(&file)?;
+        Ok(Finished { bounds: self.bounds, size: file.metadata()?.len(), rows: self.rows })
+    }
 }
 
 fn properties(table: Table, rows: usize) -> Result<WriterProperties, ParquetError> {
@@ -246,7 +316,7 @@ fn leaves(data_type: &DataType) -> i32 {
     }
 }
 
-fn failure(table: Table, e: ParquetError) -> FlushError {
+pub(crate) fn failure(table: Table, e: ParquetError) -> FlushError {
     match e {
         ParquetError::External(source) => match source.downcast::<io::Error>() {
             Ok(source) => FlushError::File { table, source: *source },

@@ -13,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 use deltalake_core::ObjectStore;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
-use weir_model::TenantId;
+use weir_model::{TenantId, UnixNanos};
 
 use crate::delta::TableLog;
 use crate::files::{self, Target};
@@ -37,6 +37,8 @@ pub(crate) struct Flusher {
     pub(crate) store: Arc<dyn ObjectStore>,
     /// The logs that are known to be as they are on disk.
     pub(crate) logs: HashMap<(TenantId, Table), TableLog>,
+    /// Files that left their table, and when: older snapshots still name them.
+    pub(crate) departed: HashMap<PathBuf, UnixNanos>,
 }
 
 impl Flusher {

@@ -16,6 +16,7 @@ mod store;
 
 // From a write to a file, in this order.
 mod coalesce;
+mod compact;
 mod delta;
 mod files;
 mod flush;
@@ -32,6 +33,7 @@ mod lock;
 mod metrics;
 mod open;
 
+pub use compact::Compacted;
 pub use error::{FlushError, OpenError, WriteError};
 pub use schema::Table;
 pub use series::{Known, LabelMatcher, Labels, MatchOp, SeriesIndex};

@@ -60,9 +60,9 @@ pub(crate) async fn open(options: Options, create: log::Create) -> Result<Opened
 
     let (queue, commands) = mpsc::channel(limits::WAL_QUEUE);
     let epoch = dir_lock.epoch;
-    let flusher = Flusher { lock: Arc::clone(&dir_lock), queue: queue.clone(), store, logs };
-    let settings = (options.clock, options.flush_age, options.flush_bytes, epoch);
-    let shared = Arc::new(Shared::new(settings, Arc::clone(&health), Arc::clone(&metrics), flusher));
+    let flusher =
+        Flusher { lock: Arc::clone(&dir_lock), queue: queue.clone(), store, logs, departed: HashMap::new() };
+    let shared = Arc::new(Shared::new(&options, epoch, Arc::clone(&health), Arc::clone(&metrics), flusher));
 
     let task = Arc::clone(&shared);
     let log = blocking(move || {

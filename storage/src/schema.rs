@@ -96,6 +96,15 @@ impl Table {
         }
     }
 
+    /// The columns that tell whether two rows are the same one, sent twice; none where each row counts.
+    pub fn identity_columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Spans => &["trace_id", "span_id", "start_time", "start_time_nanos"],
+            Self::Samples | Self::Histograms => &["series_id", "time", "time_nanos"],
+            Self::Logs | Self::Series | Self::Edges | Self::Findings | Self::Hints => &[],
+        }
+    }
+
     /// The columns whose smallest and largest value are kept for each file.
     pub fn stats_columns(self) -> &'static [&'static str] {
         match self {
@@ -440,7 +449,9 @@ mod tests {
             assert_eq!(Table::from_number(table.number()), Some(table));
             let schema = table.schema();
             assert!(schema.column_with_name(table.time_column()).is_some(), "{table:?}");
-            for column in table.sort_columns().iter().chain(table.stats_columns()) {
+            for column in
+                table.sort_columns().iter().chain(table.stats_columns()).chain(table.identity_columns())
+            {
                 assert!(schema.column_with_name(column).is_some(), "{table:?} has no `{column}`");
             }
             let mut names: Vec<_> = schema.fields().iter().map(|f| f.name()).collect();

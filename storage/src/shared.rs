@@ -14,7 +14,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::state::{Rows, State};
 use crate::wal::replay::Closed;
-use crate::{FlushError, SeriesIndex, Status};
+use crate::{FlushError, Options, SeriesIndex, Status};
 
 /// Locks what no panic leaves half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) flush_age: Duration,
     pub(crate) flush_bytes: usize,
+    /// How long rows are kept; for ever where absent.
+    pub(crate) retention: Option<Duration>,
     pub(crate) epoch: u64,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
@@ -84,15 +86,17 @@ pub(crate) enum Stage {
 
 impl Shared {
     pub(crate) fn new(
-        (clock, flush_age, flush_bytes, epoch): (Clock, Duration, usize, u64),
+        options: &Options,
+        epoch: u64,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
         flusher: Flusher,
     ) -> Self {
         Self {
-            clock,
-            flush_age,
-            flush_bytes,
+            clock: options.clock.clone(),
+            flush_age: options.flush_age,
+            flush_bytes: options.flush_bytes,
+            retention: options.retention,
             epoch,
             health,
             metrics,

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use weir_model::{Clock, TenantId, limits};
 
+use crate::compact::Compacted;
 use crate::open::{self, Opened};
 use crate::series::series_of;
 use crate::shared::{Pending, Shared, lock};
@@ -22,7 +23,7 @@ use crate::state::Rows;
 use crate::wal::frame::{self, Part};
 use crate::wal::log::{self, Append, Command};
 use crate::{Cursor, FlushError, OpenError, SeriesIndex, Snapshot, Table, WriteError};
-use crate::{coalesce, flush, metrics};
+use crate::{coalesce, compact, flush, metrics};
 
 /// When a refused writer may try again: about one flush of a full memory.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
@@ -40,6 +41,8 @@ pub struct Options {
     pub flush_age: Duration,
     /// Size in bytes at which hot rows are flushed.
     pub flush_bytes: usize,
+    /// How long rows are kept, in whole days; for ever where absent.
+    pub retention: Option<Duration>,
 }
 
 /// Rows to store together: all or none of them survive a crash.
@@ -107,6 +110,7 @@ impl Storage {
         let tasks = CancellationToken::new();
         tokio::spawn(tasks.clone().run_until_cancelled_owned(flush::run(Arc::clone(&shared))));
         tokio::spawn(tasks.clone().run_until_cancelled_owned(coalesce::run(Arc::clone(&shared))));
+        tokio::spawn(tasks.clone().run_until_cancelled_owned(compact::run(Arc::clone(&shared))));
         let handle = Handle { shared, queue, tasks, thread: Mutex::new(Some(thread)) };
         Ok(Self { handle: Arc::new(handle) })
     }
@@ -146,6 +150,17 @@ impl Storage {
     /// Writes all hot rows to Parquet and commits them.
     pub async fn flush(&self) -> Result<(), FlushError> {
         Shared::flush(&self.handle.shared).await
+    }
+
+    /// Merges small files until none are left that are worth it; the background does the same all the time.
+    pub async fn compact(&self) -> Result<Compacted, FlushError> {
+        let mut all = Compacted::default();
+        while let Some(done) = compact::round(&self.handle.shared).await? {
+            all.files += done.files;
+            all.rows += done.rows;
+            all.duplicates += done.duplicates;
+        }
+        Ok(all)
     }
 
     /// Figures for the status page.

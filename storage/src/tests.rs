@@ -25,6 +25,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         clock: Clock::new(|| UnixNanos(1_795_000_000_000_000_000)),
         flush_age: Duration::from_secs(3600),
         flush_bytes: usize::MAX,
+        retention: None,
     }
 }
 

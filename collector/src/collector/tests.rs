@@ -85,6 +85,7 @@ async fn open(data_dir: &Path) -> Storage {
         clock: Clock::new(|| NOW),
         flush_age: Duration::from_secs(3_600),
         flush_bytes: usize::MAX,
+        retention: None,
     };
     Storage::open(options).await.unwrap()
 }

@@ -121,6 +121,7 @@ impl Mesh {
             clock: clock.clone(),
             flush_age: Duration::from_secs(3600),
             flush_bytes: usize::MAX,
+            retention: None,
         };
         let storage = Storage::open(options).await.unwrap();
         let (sender, hints) = watch::channel(HintSet::default());

@@ -81,6 +81,7 @@ async fn open(folder: &tempfile::TempDir) -> Storage {
         clock: testdata::clock(),
         flush_age: Duration::from_secs(3600),
         flush_bytes: 1 << 30,
+        retention: None,
     };
     Storage::open(options).await.expect("storage")
 }

@@ -1,0 +1,206 @@
+//! Compaction: many small files of a day become few, in sort order, without the rows that came twice.
+//!
+//! Flushes leave a file per table every half minute. Neighbours in the order of the write-ahead log are
+//! merged in tiers, as hot rows are: each copy at least doubles the file a row is in, so a row is copied a
+//! few times a day; when the day is over, what is still small is merged regardless ([`pick`]). The merge
+//! streams ([`merge`]) and removes duplicates by identity. One Delta commit takes the inputs out of the
+//! table and puts the output in, marked as no change of data. Readers that hold an older snapshot keep
+//! reading the inputs: files leave the disk an hour after they left the table ([`vacuum`]).
+//!
+//! A crash leaves either the old files or the new one in the log, and perhaps a file that nobody names.
+
+mod merge;
+mod pick;
+mod vacuum;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use weir_model::{TenantId, UnixNanos};
+
+use crate::flush::Flusher;
+use crate::lock::STAGING;
+use crate::series::day_of;
+use crate::shared::{Shared, lock};
+use crate::{DataFile, FlushError, Table, files};
+use merge::Merged;
+use pick::pick;
+
+/// Pause between two looks for something to do.
+const EVERY: Duration = Duration::from_secs(10);
+/// Pause between two sweeps for files that no table names any more, and for days that are too old.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// How long after its end a day is over: late rows have come by then.
+const DAY_GRACE: Duration = Duration::from_secs(3600);
+
+/// What one round did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Files that were merged.
+    pub files: u64,
+    /// Rows in the merged files.
+    pub rows: u64,
+    /// Rows that were there twice.
+    pub duplicates: u64,
+}
+
+/// Files to merge.
+#[derive(Debug)]
+struct Job {
+    tenant: TenantId,
+    table: Table,
+    root: PathBuf,
+    staging: PathBuf,
+    epoch: u64,
+    inputs: Vec<DataFile>,
+}
+
+impl Flusher {
+    /// Remembers that these files are in no table any more.
+    fn leave(&mut self, files: &[DataFile], now: UnixNanos) {
+        self.departed.extend(files.iter().map(|file| (file.path.clone(), now)));
+    }
+}
+
+/// Compacts, drops old days and sweeps until cancelled.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since_sweep = Duration::ZERO;
+    loop {
+        ticks.tick().await;
+        loop {
+            match round(&shared).await {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) if shared.health.refusal().is_some() => return,
+                Err(e) => {
+                    shared.metrics.compaction_errors.add(1);
+                    tracing::warn!(error = %e, "compaction failed; the files stay as they are");
+                    break;
+                }
+            }
+        }
+        since_sweep += EVERY;
+        if since_sweep >= SWEEP_EVERY {
+            since_sweep = Duration::ZERO;
+            if let Err(e) = expire(&shared).await {
+                tracing::warn!(error = %e, "days that are too old cannot be dropped");
+            }
+            if let Err(e) = vacuum::sweep(&shared).await {
+                tracing::warn!(error = %e, "files that no table names cannot be removed");
+            }
+        }
+    }
+}
+
+/// Merges the files that deserve it most; `None` where none do.
+pub(crate) async fn round(shared: &Arc<Shared>) -> Result<Option<Compacted>, FlushError> {
+    let Some(job) = next(shared).await? else { return Ok(None) };
+    let table = job.table;
+    let merged = tokio::task::spawn_blocking(move || {
+        let done = merge::merge(&job);
+        (job, done)
+    });
+    let (job, merged) = merged.await.map_err(|e| FlushError::Encode { table, reason: e.to_string() })?;
+    let merged = merged?;
+
+    // In a task of its own: whoever loses interest must not leave a commit half known.
+    let task = Arc::clone(shared);
+    let commit = tokio::spawn(async move { commit(&task, &job, merged).await });
+    commit.await.unwrap_or_else(|e| Err(FlushError::Stopped(format!("a commit ended early: {e}"))))
+}
+
+/// Puts a merged file in the place of its inputs.
+async fn commit(shared: &Shared, job: &Job, merged: Merged) -> Result<Option<Compacted>, FlushError> {
+    let mut flusher = shared.flusher.lock().await;
+    let open = flusher.as_mut().ok_or_else(|| FlushError::Stopped("it is closed".to_owned()))?;
+    let key = (job.tenant.clone(), job.table);
+    let Some(log) = open.logs.get_mut(&key) else {
+        // A flush failed meanwhile: what the log says is unknown until it is read again.
+        let _ = std::fs::remove_file(&merged.file.path);
+        return Ok(None);
+    };
+    let now = shared.clock.now();
+    if let Err(source) = log.replace(&job.inputs, std::slice::from_ref(&merged.file), now).await {
+        open.logs.remove(&key);
+        return Err(FlushError::Commit { table: job.table, source: Box::new(source) });
+    }
+    let published = Arc::clone(&log.files);
+    lock(&shared.state).publish((&key.0, key.1), 0, published, Instant::now());
+    open.leave(&job.inputs, now);
+    drop(flusher);
+
+    let rows = job.inputs.iter().map(|file| file.rows).sum();
+    let done = Compacted { files: job.inputs.len() as u64, rows, duplicates: merged.duplicates };
+    shared.metrics.compactions.add(1);
+    shared.metrics.compacted_files.add(done.files);
+    shared.metrics.compacted_rows.add(done.rows);
+    shared.metrics.duplicate_rows.add(done.duplicates);
+    tracing::debug!(table = job.table.name(), ?done, "compacted");
+    Ok(Some(done))
+}
+
+async fn next(shared: &Arc<Shared>) -> Result<Option<Job>, FlushError> {
+    let flusher = shared.flusher.lock().await;
+    let open = flusher.as_ref().ok_or_else(|| FlushError::Stopped("it is closed".to_owned()))?;
+    let today = today(shared);
+    for (key, log) in &open.logs {
+        if let Some(inputs) = pick(&log.files, today) {
+            return Ok(Some(Job {
+                tenant: key.0.clone(),
+                table: key.1,
+                root: open.root(&key.0, key.1),
+                staging: open.lock.dir.join(STAGING),
+                epoch: open.lock.epoch,
+                inputs,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The first day that is not over.
+fn today(shared: &Shared) -> i32 {
+    let micros = (shared.clock.now() - DAY_GRACE).0 / 1_000;
+    day_of(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// Takes days out of their tables that are older than rows are to be kept.
+pub(crate) async fn expire(shared: &Arc<Shared>) -> Result<u64, FlushError> {
+    let Some(keep) = shared.retention else { return Ok(0) };
+    let micros = (shared.clock.now() - keep).0 / 1_000;
+    let first_kept = day_of(i64::try_from(micros).unwrap_or(i64::MAX));
+    let mut flusher = shared.flusher.lock().await;
+    let open = flusher.as_mut().ok_or_else(|| FlushError::Stopped("it is closed".to_owned()))?;
+    let mut dropped = 0;
+    let keys: Vec<_> = open.logs.keys().cloned().collect();
+    for key in keys {
+        let Some(log) = open.logs.get_mut(&key) else { continue };
+        let old: Vec<DataFile> = log.files.iter().filter(|file| file.date < first_kept).cloned().collect();
+        if old.is_empty() {
+            continue;
+        }
+        if let Err(source) = log.replace(&old, &[], shared.clock.now()).await {
+            open.logs.remove(&key);
+            return Err(FlushError::Commit { table: key.1, source: Box::new(source) });
+        }
+        dropped += old.iter().map(|file| file.rows).sum::<u64>();
+        tracing::info!(
+            table = key.1.name(),
+            before = files::date_text(first_kept),
+            files = old.len(),
+            "days that are too old left their table"
+        );
+        let published = Arc::clone(&log.files);
+        lock(&shared.state).publish((&key.0, key.1), 0, published, Instant::now());
+        open.leave(&old, shared.clock.now());
+    }
+    shared.metrics.expired_rows.add(dropped);
+    Ok(dropped)
+}
+
+#[cfg(test)]
+mod tests;
