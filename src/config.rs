@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) flush_age: Duration,
     /// Size in bytes at which they are.
     pub(crate) flush_bytes: usize,
+    /// How long rows are kept; for ever where absent.
+    pub(crate) retention: Option<Duration>,
     /// What new hints ask of the proxies.
     pub(crate) hints: Mode,
 }
@@ -65,6 +67,9 @@ pub(crate) struct Overrides {
     /// Size at which hot rows are written to Parquet [default: 128MiB]
     #[arg(long, env = "WEIR_STORAGE_FLUSH_BYTES", value_name = "SIZE")]
     pub(crate) flush_bytes: Option<String>,
+    /// How long rows are kept, in days such as 30d, or forever [default: forever]
+    #[arg(long, env = "WEIR_STORAGE_RETENTION", value_name = "DAYS")]
+    pub(crate) retention: Option<String>,
     /// What new hints ask of the proxies: dry_run, advise or enforce [default: dry_run]
     #[arg(long, env = "WEIR_ANALYSIS_HINTS", value_name = "MODE")]
     pub(crate) hints: Option<String>,
@@ -164,6 +169,7 @@ impl Written {
             ("insecure_listen", insecure),
             ("storage.flush_age", overrides.flush_age),
             ("storage.flush_bytes", overrides.flush_bytes),
+            ("storage.retention", overrides.retention),
             ("analysis.hints", overrides.hints),
         ] {
             if let Some(value) = value {
@@ -202,6 +208,15 @@ impl Written {
                 "a size from 1MiB to 1GiB, as in `128MiB`",
                 limits::FLUSH_BYTES,
                 |t| units::bytes(t).filter(|b| (1 << 20..=1 << 30).contains(b)),
+            ),
+            retention: take.value(
+                "storage.retention",
+                "days, as in `30d`, or `forever`",
+                None,
+                |t| match t {
+                    "forever" => Some(None),
+                    days => units::days(days).map(Some),
+                },
             ),
             hints: take.value("analysis.hints", "dry_run, advise or enforce", Mode::DryRun, |t| match t {
                 "dry_run" => Some(Mode::DryRun),

@@ -50,7 +50,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyho
         clock: clock.clone(),
         flush_age: config.flush_age,
         flush_bytes: config.flush_bytes,
-        retention: None,
+        retention: config.retention,
     })
     .await?;
 

@@ -52,6 +52,7 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
         insecure_listen: false,
         flush_age: limits::FLUSH_AGE,
         flush_bytes: limits::FLUSH_BYTES,
+        retention: None,
         hints: if args.no_hints { Mode::DryRun } else { Mode::Enforce },
     };
     refuse_open_doors([args.otlp_grpc, args.otlp_http, args.http])?;

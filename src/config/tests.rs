@@ -23,6 +23,12 @@ fn the_annotated_example_spells_out_the_defaults() {
 }
 
 #[test]
+fn rows_are_kept_for_whole_days() {
+    let config = load_text("[storage]\nretention = '30d'", Overrides::default()).unwrap();
+    assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
+}
+
+#[test]
 fn a_flag_wins_over_the_file() {
     let flags = Overrides { http: Some("127.0.0.1:1".into()), ..Overrides::default() };
     let config = load_text("http = '127.0.0.1:2'\notlp_http = '127.0.0.1:3'", flags).unwrap();
@@ -31,15 +37,15 @@ fn a_flag_wins_over_the_file() {
 
 #[test]
 fn all_mistakes_are_listed_with_path_and_expectation() {
-    let text =
-        "http = '0.0.0.0:4319'\ntenant = 'a/b'\nspeed = 9\n[storage]\nflush_age = '30'\nflush_bytes = []";
+    let text = "http = '0.0.0.0:4319'\ntenant = 'a/b'\nspeed = 9\n[storage]\nflush_age = '30'\nflush_bytes = []\nretention = '12h'";
     let error = load_text(text, Overrides::default()).unwrap_err();
     for part in [
-        "5 mistakes",
+        "6 mistakes",
         "http: `0.0.0.0:4319` is reachable from other machines",
         "tenant: expected a name of at most 64 letters, digits, `-` and `_`, found `a/b`",
         "speed: no such key",
         "storage.flush_age: expected a duration from 100ms to 1h, as in `30s`, found `30`",
+        "storage.retention: expected days, as in `30d`, or `forever`, found `12h`",
         "storage.flush_bytes: expected text, a number or a truth value, found array",
     ] {
         assert!(error.contains(part), "`{part}` is missing in:\n{error}");

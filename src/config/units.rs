@@ -14,6 +14,13 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     })
 }
 
+/// `30d`: whole days, at least one.
+pub(crate) fn days(text: &str) -> Option<Duration> {
+    let (number, unit) = split(text)?;
+    let seconds = number.checked_mul(86_400).filter(|seconds| unit == "d" && *seconds > 0)?;
+    Some(Duration::from_secs(seconds))
+}
+
 /// `4096`, `64KiB`, `128MiB`, `1GiB`: a whole number and its unit, bytes where there is none.
 pub(crate) fn bytes(text: &str) -> Option<usize> {
     let (number, unit) = split(text)?;
