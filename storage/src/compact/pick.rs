@@ -52,7 +52,7 @@ mod tests {
 
     fn picked(files: &[DataFile], today: i32) -> Vec<u64> {
         let inputs = pick(files, today).unwrap_or_default();
-        inputs.iter().filter_map(|file| files::writes_in(file)).map(|(_, last)| last).collect()
+        inputs.iter().filter_map(files::writes_in).map(|(_, last)| last).collect()
     }
 
     #[test]
