@@ -10,6 +10,7 @@ mod promql;
 mod proxy;
 mod query;
 mod serve;
+mod storage;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -38,6 +39,9 @@ enum Verb {
     Graph(graph::GraphArgs),
     /// Generate OTLP load and measure the answers
     Load(crate::load::LoadArgs),
+    /// Look after a data directory that no server uses
+    #[command(subcommand)]
+    Storage(storage::StorageVerb),
     /// PromQL tools
     #[command(subcommand)]
     Promql(promql::PromqlVerb),
@@ -57,6 +61,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Query(args) => query::run(args),
         Verb::Graph(args) => graph::run(args),
         Verb::Load(args) => load::run(args),
+        Verb::Storage(verb) => storage::run(verb),
         Verb::Promql(args) => promql::run(args),
     };
     match done {

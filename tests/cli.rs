@@ -127,3 +127,38 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     server.process.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_is_looked_after_without_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = |verb: &str, data_dir: &Path| {
+        let output = weir().args(["storage", verb, "--data-dir"]).arg(data_dir).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (output.status.success(), said.concat())
+    };
+    let (ok, said) = storage("ls", &dir.path().join("nothing"));
+    assert!(!ok && said.contains("is no data directory"), "{said}");
+    assert!(!dir.path().join("nothing").exists());
+
+    let server = Server::start(dir.path(), &["--flush-age", "100ms"]);
+    let (ok, said) = storage("ls", dir.path());
+    assert!(!ok && said.contains("in use by process"), "{said}");
+    let load =
+        ["load", "spans", "--rate", "500", "--duration", "2s", "--seed", "1", "--to", &server.otlp_grpc];
+    assert!(weir().args(load).output().unwrap().status.success());
+    let spans = server.sql_value("select count(*) from spans").await;
+    server.process.stop();
+    for verb in ["ls", "compact", "ls", "vacuum"] {
+        let (ok, said) = storage(verb, dir.path());
+        assert!(ok, "{verb}: {said}");
+        if verb == "ls" {
+            let rows: u64 = said
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>())
+                .filter(|words| words.get(1) == Some(&"spans"))
+                .map(|words| words[4].parse::<u64>().unwrap())
+                .sum();
+            assert_eq!(serde_json::json!(rows), spans, "{said}");
+        }
+    }
+}

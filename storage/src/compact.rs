@@ -27,6 +27,7 @@ use crate::shared::{Shared, lock};
 use crate::{DataFile, FlushError, Table, files};
 use merge::Merged;
 use pick::pick;
+pub(crate) use vacuum::sweep;
 
 /// Pause between two looks for something to do.
 const EVERY: Duration = Duration::from_secs(10);
@@ -89,7 +90,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             if let Err(e) = expire(&shared).await {
                 tracing::warn!(error = %e, "days that are too old cannot be dropped");
             }
-            if let Err(e) = vacuum::sweep(&shared).await {
+            if let Err(e) = sweep(&shared).await {
                 tracing::warn!(error = %e, "files that no table names cannot be removed");
             }
         }
@@ -98,6 +99,17 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 /// Merges the files that deserve it most; `None` where none do.
 pub(crate) async fn round(shared: &Arc<Shared>) -> Result<Option<Compacted>, FlushError> {
+    // In a task of its own: whoever loses interest must leave neither a file half written beside the next
+    // merge nor a commit half known.
+    let task = Arc::clone(shared);
+    let round = tokio::spawn(async move {
+        let _alone = task.compacting.lock().await;
+        merge_next(&task).await
+    });
+    round.await.unwrap_or_else(|e| Err(FlushError::Stopped(format!("a merge ended early: {e}"))))
+}
+
+async fn merge_next(shared: &Arc<Shared>) -> Result<Option<Compacted>, FlushError> {
     let Some(job) = next(shared).await? else { return Ok(None) };
     let table = job.table;
     let merged = tokio::task::spawn_blocking(move || {
@@ -105,12 +117,7 @@ pub(crate) async fn round(shared: &Arc<Shared>) -> Result<Option<Compacted>, Flu
         (job, done)
     });
     let (job, merged) = merged.await.map_err(|e| FlushError::Encode { table, reason: e.to_string() })?;
-    let merged = merged?;
-
-    // In a task of its own: whoever loses interest must not leave a commit half known.
-    let task = Arc::clone(shared);
-    let commit = tokio::spawn(async move { commit(&task, &job, merged).await });
-    commit.await.unwrap_or_else(|e| Err(FlushError::Stopped(format!("a commit ended early: {e}"))))
+    commit(shared, &job, merged?).await
 }
 
 /// Puts a merged file in the place of its inputs.
@@ -118,9 +125,13 @@ async fn commit(shared: &Shared, job: &Job, merged: Merged) -> Result<Option<Com
     let mut flusher = shared.flusher.lock().await;
     let open = flusher.as_mut().ok_or_else(|| FlushError::Stopped("it is closed".to_owned()))?;
     let key = (job.tenant.clone(), job.table);
-    let Some(log) = open.logs.get_mut(&key) else {
-        // A flush failed meanwhile: what the log says is unknown until it is read again.
-        let _ = std::fs::remove_file(&merged.file.path);
+    let log = open
+        .logs
+        .get_mut(&key)
+        .filter(|log| job.inputs.iter().all(|input| log.files.iter().any(|file| file.path == input.path)));
+    let Some(log) = log else {
+        // A flush failed meanwhile and what the log says is unknown until it is read again, or the day is gone.
+        let _ = std::fs::remove_file(&merged.file.path); // as far as the disk lets us; a sweep does else
         return Ok(None);
     };
     let now = shared.clock.now();

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) closed: Mutex<Vec<Closed>>,
     /// One flush at a time; `None` once storage is closed.
     pub(crate) flusher: tokio::sync::Mutex<Option<Flusher>>,
+    /// One merge at a time.
+    pub(crate) compacting: tokio::sync::Mutex<()>,
     /// Rows were appended.
     pub(crate) appended: Notify,
     /// There are enough hot rows for a flush.
@@ -106,6 +108,7 @@ impl Shared {
             series: Mutex::default(),
             closed: Mutex::default(),
             flusher: tokio::sync::Mutex::new(Some(flusher)),
+            compacting: tokio::sync::Mutex::new(()),
             appended: Notify::new(),
             filled: Notify::new(),
             #[cfg(test)]

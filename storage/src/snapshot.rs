@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
-use crate::Table;
+use crate::{Table, files};
 
 /// A consistent view of all tables of one tenant; cheap to clone, never changes.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +37,13 @@ pub struct DataFile {
     pub date: i32,
     /// Smallest and largest value of the table's statistics columns.
     pub bounds: Arc<HashMap<&'static str, (Bound, Bound)>>,
+}
+
+impl DataFile {
+    /// The partition as text: `2026-11-18`.
+    pub fn day(&self) -> String {
+        files::date_text(self.date)
+    }
 }
 
 /// A value of a statistics column.

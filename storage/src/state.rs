@@ -119,6 +119,17 @@ impl State {
         Table::ALL.map(|table| (table, count(table))).into()
     }
 
+    /// The published files of all tenants.
+    pub(crate) fn files(&self) -> Vec<(TenantId, Table, DataFile)> {
+        let mut all = Vec::new();
+        for (tenant, state) in &self.tenants {
+            for (table, of_table) in &state.tables {
+                all.extend(of_table.files.iter().map(|file| (tenant.clone(), *table, file.clone())));
+            }
+        }
+        all
+    }
+
     fn tables(&self) -> impl Iterator<Item = &TableState> {
         self.tenants.values().flat_map(|tenant| tenant.tables.values())
     }

@@ -22,7 +22,7 @@ use crate::shared::{Pending, Shared, lock};
 use crate::state::Rows;
 use crate::wal::frame::{self, Part};
 use crate::wal::log::{self, Append, Command};
-use crate::{Cursor, FlushError, OpenError, SeriesIndex, Snapshot, Table, WriteError};
+use crate::{Cursor, DataFile, FlushError, OpenError, SeriesIndex, Snapshot, Table, WriteError};
 use crate::{coalesce, compact, flush, metrics};
 
 /// When a refused writer may try again: about one flush of a full memory.
@@ -161,6 +161,17 @@ impl Storage {
             all.duplicates += done.duplicates;
         }
         Ok(all)
+    }
+
+    /// Removes files that no table has named for an hour; returns how many. The background does the same
+    /// every ten minutes.
+    pub async fn vacuum(&self) -> Result<u64, FlushError> {
+        compact::sweep(&self.handle.shared).await
+    }
+
+    /// All published files.
+    pub fn files(&self) -> Vec<(TenantId, Table, DataFile)> {
+        lock(&self.handle.shared.state).files()
     }
 
     /// Figures for the status page.

@@ -169,6 +169,34 @@ async fn days_that_are_too_old_leave_their_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn merges_that_are_asked_for_at_once_happen_one_after_the_other() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), noon());
+    let storage = open_at(dir.path(), &now, None).await;
+    for n in 0..16 {
+        flush(&storage, Table::Samples, samples(n * 500..n * 500 + 500)).await;
+    }
+    let (one, two, three) = tokio::join!(storage.compact(), storage.compact(), storage.compact());
+    assert_eq!([one, two, three].into_iter().map(|done| done.unwrap().files).sum::<u64>(), 16);
+    assert_eq!(seen(&storage), (0..8_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_day_that_goes_while_it_is_merged_stays_gone() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), noon());
+    let storage = open_at(dir.path(), &now, Some(DAY)).await;
+    for n in 0..8 {
+        flush(&storage, Table::Samples, samples(n * 10..n * 10 + 10)).await;
+    }
+    let job = next(storage.shared()).await.unwrap().unwrap();
+    let merged = merge::merge(&job).unwrap();
+    let output = merged.file.path.clone();
+    pass(&now, 3 * DAY);
+    assert_eq!(expire(storage.shared()).await.unwrap(), 80);
+    assert_eq!(commit(storage.shared(), &job, merged).await.unwrap(), None);
+    assert!(seen(&storage).is_empty() && !output.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn compaction_beside_writes_and_flushes_loses_and_doubles_nothing() {
     let (dir, now) = (tempfile::tempdir().unwrap(), noon());
     let storage = open_at(dir.path(), &now, None).await;

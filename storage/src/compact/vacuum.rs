@@ -16,7 +16,7 @@ use crate::{FlushError, Table, files};
 const AGE: Duration = Duration::from_secs(3600);
 
 /// Removes them; returns how many.
-pub(super) async fn sweep(shared: &Arc<Shared>) -> Result<u64, FlushError> {
+pub(crate) async fn sweep(shared: &Arc<Shared>) -> Result<u64, FlushError> {
     // While this is held nobody writes files that a commit is about to name.
     let mut flusher = shared.flusher.lock().await;
     let open = flusher.as_mut().ok_or_else(|| FlushError::Stopped("it is closed".to_owned()))?;
