@@ -1,4 +1,5 @@
-//! A real client: what the OpenTelemetry Python SDK sends by gRPC and by HTTP, SQL and PromQL return.
+//! Real clients: what the OpenTelemetry Python SDK sends by gRPC and by HTTP, and py_zipkin as JSON, SQL and
+//! PromQL return.
 
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
@@ -6,20 +7,24 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use support::{Server, kept};
 
-/// A Python with the SDK in a virtual environment, made on the first run and kept for later ones.
+/// A Python with the clients in a virtual environment, made on the first run and kept while it has what is required.
 fn python() -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otel_python/requirements.txt");
     let venv = kept("otel-venv");
     let python = venv.join("bin/python");
     let done = venv.join("complete");
-    if !done.exists() {
+    let required = std::fs::read_to_string(&requirements).unwrap();
+    if std::fs::read_to_string(&done).unwrap_or_default() != required {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements));
-        std::fs::write(done, "").unwrap();
+        std::fs::write(done, required).unwrap();
     }
     python
 }
@@ -44,6 +49,31 @@ async fn what_the_python_sdk_sends_comes_back_exactly() {
         check_metrics(&server, &service).await;
         check_logs(&server, &service).await;
     }
+    server.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_py_zipkin_sends_comes_back() {
+    let python = python();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otel_python/send_zipkin.py");
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let said = run(Command::new(&python).arg(&script).args([&server.otlp_http, "shop"]));
+    let sent: Value = serde_json::from_str(&said).unwrap();
+    let rows = server
+        .sql(
+            "select name, kind, status, status_message, trace_id, span_id, parent_span_id, \
+             attributes['item'] as item, events[1]['name'] as event from spans where service = 'shop' order by name",
+        )
+        .await;
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    let (inner, outer) = (&rows[0], &rows[1]);
+    assert_eq!((&inner["name"], &outer["name"]), (&json!("inner"), &json!("outer")));
+    assert_eq!((&inner["trace_id"], &outer["trace_id"]), (&sent["trace_id"], &sent["trace_id"]));
+    assert_eq!((&outer["span_id"], &inner["parent_span_id"]), (&sent["outer"], &sent["outer"]));
+    assert_eq!((&inner["kind"], &inner["item"]), (&json!("client"), &json!("book")));
+    assert_eq!((&inner["status"], &inner["status_message"]), (&json!("error"), &json!("out of stock")));
+    assert_eq!(inner["event"], "asked twice");
     server.process.stop();
 }
 

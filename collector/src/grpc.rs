@@ -12,7 +12,7 @@ use weir_model::limits;
 
 use crate::body::{self, Encoding};
 use crate::decode::Signal;
-use crate::ingest::{Ingest, Request};
+use crate::ingest::{Format, Ingest, Request};
 use crate::status::{Refusal, response_protobuf};
 
 /// Flag and length before each message.
@@ -63,7 +63,8 @@ async fn take(ingest: &Arc<Ingest>, signal: Signal, request: http::Request<Body>
             return Err(Refusal::Malformed("message is compressed but `grpc-encoding` is missing".into()));
         }
     };
-    let rejected = ingest.take(Request { signal, body, encoding, json: false, admitted }).await?;
+    let rejected =
+        ingest.take(Request { signal, body, encoding, format: Format::Protobuf, admitted }).await?;
     Ok(response_protobuf(&rejected))
 }
 

@@ -1,4 +1,5 @@
-//! OTLP over HTTP: `POST /v1/traces`, `/v1/metrics` and `/v1/logs`, protobuf or JSON, plain or compressed.
+//! OTLP over HTTP: `POST /v1/traces`, `/v1/metrics` and `/v1/logs`, protobuf or JSON, plain or compressed;
+//! and Zipkin's `POST /api/v2/spans`.
 
 use std::sync::Arc;
 
@@ -11,12 +12,18 @@ use weir_model::limits;
 
 use crate::body::{self, Encoding};
 use crate::decode::Signal;
-use crate::ingest::{Ingest, Request};
+use crate::ingest::{Format, Ingest, Request};
 use crate::status::{Refusal, response_json, response_protobuf};
 
-/// The routes of OTLP/HTTP.
+/// The routes of OTLP/HTTP and Zipkin.
 pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
-    Signal::ALL.into_iter().fold(Router::new(), |router, signal| {
+    let of_zipkin = Arc::clone(&ingest);
+    let zipkin = move |request| {
+        let ingest = Arc::clone(&of_zipkin);
+        async move { zipkin(&ingest, request).await }
+    };
+    let router = Router::new().route("/api/v2/spans", post(zipkin));
+    Signal::ALL.into_iter().fold(router, |router, signal| {
         let ingest = Arc::clone(&ingest);
         let handler = move |request: http::Request<Body>| {
             let ingest = Arc::clone(&ingest);
@@ -32,7 +39,10 @@ async fn export(ingest: &Arc<Ingest>, signal: Signal, request: http::Request<Bod
     // Who sent neither understands JSON at least as well.
     let answer_json = json.as_ref().copied().unwrap_or(true);
     let taken = match json {
-        Ok(json) => take(ingest, signal, json, request).await,
+        Ok(json) => {
+            let format = if json { Format::Json } else { Format::Protobuf };
+            take(ingest, signal, format, request).await
+        }
         Err(refusal) => Err(refusal),
     };
     match taken {
@@ -46,16 +56,38 @@ async fn export(ingest: &Arc<Ingest>, signal: Signal, request: http::Request<Bod
     }
 }
 
+/// Takes a list of Zipkin spans. Zipkin's answer has no body, so spans that are rejected singly are counted.
+async fn zipkin(ingest: &Arc<Ingest>, request: http::Request<Body>) -> Response<Body> {
+    ingest.counters.request(Signal::Traces);
+    let taken = match is_json(request.headers()) {
+        Ok(true) => take(ingest, Signal::Traces, Format::Zipkin, request).await,
+        Ok(false) => Err(Refusal::Unsupported("Zipkin spans are taken as `application/json` only".into())),
+        Err(refusal) => Err(refusal),
+    };
+    match taken {
+        Ok(_) => {
+            let mut accepted = Response::new(Body::empty());
+            *accepted.status_mut() = StatusCode::ACCEPTED;
+            accepted
+        }
+        Err(refusal) => {
+            ingest.counters.refused(Signal::Traces, &refusal);
+            tracing::debug!(%refusal, "Zipkin spans refused");
+            failure(&refusal, true)
+        }
+    }
+}
+
 async fn take(
     ingest: &Arc<Ingest>,
     signal: Signal,
-    json: bool,
+    format: Format,
     request: http::Request<Body>,
 ) -> Result<crate::decode::Rejected, Refusal> {
     let encoding = encoding(request.headers())?;
     let mut admitted = ingest.admission.begin();
     let body = body::read(request.into_body(), limits::OTLP_REQUEST_BYTES, &mut admitted).await?;
-    ingest.take(Request { signal, body, encoding, json, admitted }).await
+    ingest.take(Request { signal, body, encoding, format, admitted }).await
 }
 
 fn is_json(headers: &HeaderMap) -> Result<bool, Refusal> {

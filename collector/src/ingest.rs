@@ -9,8 +9,8 @@ use weir_storage::{SeriesIndex, WriteBatch, Writer};
 use crate::body::{Admission, Admitted, Encoding, inflate};
 use crate::counters::Counters;
 use crate::decode::{self, Decoded, DeltaState, Rejected, Series, Signal};
-use crate::json;
 use crate::status::Refusal;
+use crate::{json, zipkin};
 
 /// What requests need on their way.
 #[derive(Debug)]
@@ -30,9 +30,19 @@ pub(crate) struct Request {
     pub(crate) signal: Signal,
     pub(crate) body: Bytes,
     pub(crate) encoding: Option<Encoding>,
-    /// OTLP/JSON; protobuf otherwise.
-    pub(crate) json: bool,
+    pub(crate) format: Format,
     pub(crate) admitted: Admitted,
+}
+
+/// What the bytes of a request are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// OTLP protobuf.
+    Protobuf,
+    /// OTLP/JSON.
+    Json,
+    /// Zipkin v2 JSON.
+    Zipkin,
 }
 
 /// Plain requests up to this size are decoded where they are; larger and compressed ones, which may grow,
@@ -43,8 +53,9 @@ impl Ingest {
     /// Stores what the request holds and says what was left out.
     pub(crate) async fn take(self: &Arc<Self>, request: Request) -> Result<Rejected, Refusal> {
         let signal = request.signal;
-        let in_place =
-            request.encoding.is_none() && !request.json && request.body.len() <= DECODED_IN_PLACE_BYTES;
+        let in_place = request.encoding.is_none()
+            && request.format == Format::Protobuf
+            && request.body.len() <= DECODED_IN_PLACE_BYTES;
         // The bytes stay admitted until their rows are written.
         let (mut decoded, _admitted) = if in_place {
             self.decode(request)?
@@ -63,15 +74,19 @@ impl Ingest {
     }
 
     fn decode(&self, request: Request) -> Result<(Decoded, Admitted), Refusal> {
-        let Request { signal, mut body, encoding, json, mut admitted } = request;
+        let Request { signal, mut body, encoding, format, mut admitted } = request;
         if let Some(encoding) = encoding {
             body = inflate(encoding, &body, &mut admitted)?;
         }
         self.counters.read(signal, body.len());
-        if json {
-            body = json::to_protobuf(signal, &body)
-                .map_err(|error| Refusal::Malformed(format!("malformed JSON: {error}")))?
-                .into();
+        let protobuf = match format {
+            Format::Protobuf => None,
+            Format::Json => Some(json::to_protobuf(signal, &body)),
+            Format::Zipkin => Some(zipkin::to_protobuf(&body, self.clock.now())),
+        };
+        if let Some(protobuf) = protobuf {
+            let malformed = |error| Refusal::Malformed(format!("malformed JSON: {error}"));
+            body = protobuf.map_err(malformed)?.into();
         }
         let known = |id, labels: &_, date| self.series.known(id, labels, date);
         let series = Series { known: &known, deltas: &self.deltas };

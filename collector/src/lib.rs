@@ -1,4 +1,4 @@
-//! The way in: OTLP over gRPC and HTTP, and the mesh's control plane.
+//! The way in: OTLP over gRPC and HTTP, Zipkin, and the mesh's control plane.
 //!
 //! In: export requests and the mesh streams of proxies. Out: rows, through [`weir_storage::Writer`], and
 //! endpoints and hints to the proxies. A request is answered when its rows are on disk, never before;
@@ -15,6 +15,7 @@ mod ingest;
 mod json;
 mod mesh;
 mod status;
+mod zipkin;
 
 pub use collector::{Collector, ServeError};
 pub use mesh::RegisteredService;

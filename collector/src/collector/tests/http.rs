@@ -250,3 +250,33 @@ async fn a_body_cut_short_stores_nothing() {
     until("the request is refused", || running.metric(malformed) == 1).await;
     assert_eq!(running.count(Table::Spans), 0);
 }
+
+#[tokio::test]
+async fn zipkin_spans_are_stored_like_all_others() {
+    let running = Running::start().await;
+    let post = |content_type: &'static str, body: &str| {
+        let request = reqwest::Client::new().post(format!("http://{}/api/v2/spans", running.http));
+        request.header("content-type", content_type).body(body.to_owned()).send()
+    };
+    let good = r#"{"traceId":"463ac35c9f6413ad","id":"a2fb4a1d1a96d312","name":"get","kind":"CLIENT","timestamp":1795000000000000,
+        "duration":1431,"localEndpoint":{"serviceName":"web"},"remoteEndpoint":{"serviceName":"db"},"tags":{"sql":"select"}}"#;
+    let response = post(JSON, &format!(r#"[{good}, {{"traceId":"no hex","id":"1"}}]"#)).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.bytes().await.unwrap().len()), (202, 0));
+    assert_eq!(running.count(Table::Spans), 1, "the other one has no trace id");
+    assert_eq!(running.metric("weir_collector_accepted_total{signal=\"traces\"}"), 1);
+    let rows = running.rows(Table::Spans).remove(0);
+    let shown = |name: &str| {
+        arrow::util::display::array_value_to_string(rows.column_by_name(name).unwrap(), 0).unwrap()
+    };
+    assert_eq!(
+        (shown("service"), shown("name"), shown("duration_ns")),
+        ("web".into(), "get".into(), "1431000".into())
+    );
+    assert_eq!(shown("trace_id"), "0000000000000000463ac35c9f6413ad");
+
+    let response = post(JSON, "[{").await.unwrap();
+    assert_eq!(response.status().as_u16(), 400);
+    assert!(response.text().await.unwrap().contains("line 1 column 2"));
+    assert_eq!(post(PROTOBUF, "").await.unwrap().status().as_u16(), 415);
+    assert_eq!(post(JSON, "[]").await.unwrap().status().as_u16(), 202);
+}

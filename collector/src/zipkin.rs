@@ -1,0 +1,267 @@
+//! Zipkin v2 JSON (zipkin.io, "Zipkin API", `/api/v2/spans`) to OTLP protobuf bytes, so that there is one decoder.
+//!
+//! Spans are grouped by the service of their local endpoint, which becomes the resource. Tags become text
+//! attributes, annotations events, the remote endpoint `peer.service` and `network.peer.*`; an `error` tag is a
+//! failed status (OpenTelemetry specification, "OpenTelemetry to Zipkin Transformation", read backwards).
+//! Trace ids of 64 bits are filled up with zeros on the left. Ids that are no hex become empty and are
+//! rejected singly by the decoder.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use prost::Message;
+use serde::Deserialize;
+use weir_model::UnixNanos;
+
+/// A span as Zipkin writes it; what is unknown is ignored, and `null` is absent.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sent<'a> {
+    #[serde(borrow)]
+    trace_id: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    parent_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    /// Microseconds since 1970.
+    timestamp: Option<u64>,
+    /// Microseconds.
+    duration: Option<u64>,
+    #[serde(borrow)]
+    local_endpoint: Option<Endpoint<'a>>,
+    #[serde(borrow)]
+    remote_endpoint: Option<Endpoint<'a>>,
+    #[serde(borrow)]
+    annotations: Option<Vec<Annotation<'a>>>,
+    tags: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Endpoint<'a> {
+    #[serde(borrow)]
+    service_name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    ipv4: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    ipv6: Option<Cow<'a, str>>,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Annotation<'a> {
+    /// Microseconds since 1970.
+    timestamp: u64,
+    #[serde(borrow)]
+    value: Cow<'a, str>,
+}
+
+/// The request as OTLP protobuf. A span without a start began at `now`.
+pub(crate) fn to_protobuf(json: &[u8], now: UnixNanos) -> Result<Vec<u8>, serde_json::Error> {
+    let sent: Vec<Sent<'_>> = serde_json::from_slice(json)?;
+    let mut by_service: HashMap<String, Vec<Span>> = HashMap::new();
+    for span in sent {
+        let service = span.local_endpoint.as_ref().and_then(|endpoint| endpoint.service_name.as_deref());
+        let service = service.unwrap_or_default().to_owned();
+        by_service.entry(service).or_default().push(to_span(span, now));
+    }
+    let mut services: Vec<_> = by_service.into_iter().collect();
+    services.sort_by(|a, b| a.0.cmp(&b.0));
+    let of_service = |(service, spans): (String, Vec<Span>)| {
+        let name = (!service.is_empty()).then(|| text("service.name", service));
+        ResourceSpans {
+            resource: Some(Resource { attributes: name.into_iter().collect(), ..Resource::default() }),
+            scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }],
+            ..ResourceSpans::default()
+        }
+    };
+    let request =
+        ExportTraceServiceRequest { resource_spans: services.into_iter().map(of_service).collect() };
+    Ok(request.encode_to_vec())
+}
+
+fn to_span(sent: Sent<'_>, now: UnixNanos) -> Span {
+    let start =
+        sent.timestamp.filter(|micros| *micros > 0).map_or(now.0, |micros| micros.saturating_mul(1_000));
+    let end = start.saturating_add(sent.duration.unwrap_or_default().saturating_mul(1_000));
+    let tags = sent.tags.unwrap_or_default();
+    let failed = tags.get("error").filter(|why| *why != "false");
+    let status = failed.map(|why| Status {
+        code: StatusCode::Error.into(),
+        message: if why == "true" { String::new() } else { why.clone() },
+    });
+    let mut attributes: Vec<KeyValue> =
+        tags.into_iter().filter(|(key, _)| key != "error").map(|(key, value)| text(&key, value)).collect();
+    attributes.extend(sent.local_endpoint.iter().flat_map(|local| address("network.local", local)));
+    if let Some(remote) = &sent.remote_endpoint {
+        let peer = remote.service_name.as_deref().filter(|name| !name.is_empty());
+        attributes.extend(peer.map(|name| text("peer.service", name.to_owned())));
+        attributes.extend(address("network.peer", remote));
+    }
+    let event = |annotation: Annotation<'_>| Event {
+        time_unix_nano: annotation.timestamp.saturating_mul(1_000),
+        name: annotation.value.into_owned(),
+        ..Event::default()
+    };
+    Span {
+        trace_id: id(&sent.trace_id, 16),
+        span_id: id(&sent.id, 8),
+        parent_span_id: sent.parent_id.map(|parent| id(&parent, 8)).unwrap_or_default(),
+        name: sent.name.unwrap_or_default().into_owned(),
+        kind: kind(sent.kind.as_deref()).into(),
+        start_time_unix_nano: start,
+        end_time_unix_nano: end,
+        attributes,
+        events: sent.annotations.into_iter().flatten().map(event).collect(),
+        status,
+        ..Span::default()
+    }
+}
+
+fn kind(sent: Option<&str>) -> SpanKind {
+    match sent {
+        Some("CLIENT") => SpanKind::Client,
+        Some("SERVER") => SpanKind::Server,
+        Some("PRODUCER") => SpanKind::Producer,
+        Some("CONSUMER") => SpanKind::Consumer,
+        _ => SpanKind::Internal,
+    }
+}
+
+/// The bytes of a hex id, filled up with zeros on the left; empty where it is none.
+fn id(hex: &str, bytes: usize) -> Vec<u8> {
+    if hex.is_empty() || hex.len() > 2 * bytes || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Vec::new();
+    }
+    let mut id = vec![0; bytes];
+    for (at, digit) in hex.bytes().rev().enumerate() {
+        let value = char::from(digit).to_digit(16).unwrap_or_default() as u8;
+        id[bytes - 1 - at / 2] |= value << (4 * (at % 2));
+    }
+    id
+}
+
+/// `<prefix>.address` and `<prefix>.port` of an endpoint.
+fn address(prefix: &str, endpoint: &Endpoint<'_>) -> Vec<KeyValue> {
+    let ip = endpoint.ipv6.as_deref().or(endpoint.ipv4.as_deref()).filter(|ip| !ip.is_empty());
+    let ip = ip.map(|ip| text(&format!("{prefix}.address"), ip.to_owned()));
+    let port = endpoint.port.filter(|port| *port > 0);
+    let port = port.map(|port| attribute(&format!("{prefix}.port"), Value::IntValue(port.into())));
+    ip.into_iter().chain(port).collect()
+}
+
+fn text(key: &str, value: String) -> KeyValue {
+    attribute(key, Value::StringValue(value))
+}
+
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixNanos = UnixNanos(1_795_000_000_000_000_000);
+
+    fn read(json: &str) -> ExportTraceServiceRequest {
+        ExportTraceServiceRequest::decode(to_protobuf(json.as_bytes(), NOW).unwrap().as_slice()).unwrap()
+    }
+
+    fn only_span(json: &str) -> Span {
+        read(json).resource_spans.remove(0).scope_spans.remove(0).spans.remove(0)
+    }
+
+    fn attributes(span: &Span) -> Vec<(String, String)> {
+        let shown = |value: &Value| match value {
+            Value::StringValue(text) => text.clone(),
+            other => format!("{other:?}"),
+        };
+        let pair = |a: &KeyValue| (a.key.clone(), shown(a.value.as_ref().unwrap().value.as_ref().unwrap()));
+        span.attributes.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn every_field_finds_its_place() {
+        let span = only_span(
+            r#"[{"traceId":"5982fe77008310cc80f1da5e10147519","parentId":"90394f6bcffb5d13","id":"67fae42571535f60",
+            "kind":"SERVER","name":"/m/n/2.6.1","timestamp":1516781775726000,"duration":26000,"shared":true,"debug":false,
+            "localEndpoint":{"serviceName":"api","ipv4":"10.0.0.1","port":3306},
+            "remoteEndpoint":{"serviceName":"app","ipv6":"::1","port":9000},
+            "annotations":[{"timestamp":1516781775727000,"value":"cache miss"}],
+            "tags":{"http.path":"/api","error":"no card"}}]"#,
+        );
+        assert_eq!(span.trace_id[..2], [0x59, 0x82]);
+        assert_eq!((span.span_id[7], span.parent_span_id[0]), (0x60, 0x90));
+        assert_eq!((span.name.as_str(), span.kind), ("/m/n/2.6.1", SpanKind::Server as i32));
+        let nanos = 1_516_781_775_726_000_000;
+        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (nanos, nanos + 26_000_000));
+        assert_eq!(
+            (span.events[0].name.as_str(), span.events[0].time_unix_nano),
+            ("cache miss", nanos + 1_000_000)
+        );
+        let status = span.status.as_ref().unwrap();
+        assert_eq!((status.code, status.message.as_str()), (StatusCode::Error as i32, "no card"));
+        let expected = [
+            ("http.path", "/api"),
+            ("network.local.address", "10.0.0.1"),
+            ("network.local.port", "IntValue(3306)"),
+            ("peer.service", "app"),
+            ("network.peer.address", "::1"),
+            ("network.peer.port", "IntValue(9000)"),
+        ];
+        assert_eq!(attributes(&span), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn short_ids_are_filled_up_and_wrong_ones_are_left_to_the_decoder() {
+        assert_eq!(id("a", 8), [0, 0, 0, 0, 0, 0, 0, 0x0a]);
+        assert_eq!(id("0123456789abcdef", 16)[..9], [0, 0, 0, 0, 0, 0, 0, 0, 0x01]);
+        assert_eq!((id("", 8), id("xyz", 8), id("0123456789abcdef0", 8)), (vec![], vec![], vec![]));
+    }
+
+    #[test]
+    fn what_is_missing_has_a_plain_default() {
+        let span = only_span(r#"[{"traceId":"1","id":"2","tags":null,"annotations":null}]"#);
+        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (NOW.0, NOW.0));
+        assert_eq!((span.kind, span.status, span.attributes.len()), (SpanKind::Internal as i32, None, 0));
+        assert!(
+            read(r#"[{"traceId":"1","id":"2"}]"#).resource_spans[0]
+                .resource
+                .as_ref()
+                .unwrap()
+                .attributes
+                .is_empty()
+        );
+        assert!(read("[]").resource_spans.is_empty());
+    }
+
+    #[test]
+    fn spans_are_grouped_by_service() {
+        let span = |service: &str, id: u8| {
+            format!(r#"{{"traceId":"1","id":"{id}","localEndpoint":{{"serviceName":"{service}"}}}}"#)
+        };
+        let request = read(&format!("[{},{},{}]", span("b", 1), span("a", 2), span("b", 3)));
+        let counts: Vec<_> = request.resource_spans.iter().map(|of| of.scope_spans[0].spans.len()).collect();
+        assert_eq!(counts, [1, 2]);
+    }
+
+    #[test]
+    fn what_is_no_list_of_spans_says_where() {
+        for json in ["", "{}", "[1]", r#"[{"id":"1"}]"#, r#"[{"traceId":"1","id":"2","timestamp":-1}]"#] {
+            let error = to_protobuf(json.as_bytes(), NOW).unwrap_err();
+            assert!(error.line() > 0 || json.is_empty(), "{json}: {error}");
+        }
+    }
+}
