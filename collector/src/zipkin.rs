@@ -7,17 +7,19 @@
 //! rejected singly by the decoder.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::fmt;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span, Status};
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use serde::Deserialize;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use weir_model::UnixNanos;
 
 /// A span as Zipkin writes it; what is unknown is ignored, and `null` is absent.
@@ -67,28 +69,67 @@ struct Annotation<'a> {
     value: Cow<'a, str>,
 }
 
-/// The request as OTLP protobuf. A span without a start began at `now`.
+/// The request as OTLP protobuf. A span without a start began at `now`. Each span is encoded as it is read:
+/// what is held is about as large as the request, however small its spans are.
 pub(crate) fn to_protobuf(json: &[u8], now: UnixNanos) -> Result<Vec<u8>, serde_json::Error> {
-    let sent: Vec<Sent<'_>> = serde_json::from_slice(json)?;
-    let mut by_service: HashMap<String, Vec<Span>> = HashMap::new();
-    for span in sent {
-        let service = span.local_endpoint.as_ref().and_then(|endpoint| endpoint.service_name.as_deref());
-        let service = service.unwrap_or_default().to_owned();
-        by_service.entry(service).or_default().push(to_span(span, now));
-    }
-    let mut services: Vec<_> = by_service.into_iter().collect();
-    services.sort_by(|a, b| a.0.cmp(&b.0));
-    let of_service = |(service, spans): (String, Vec<Span>)| {
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    let by_service = parser.deserialize_seq(Spans { now })?;
+    parser.end()?;
+    let mut out = Vec::new();
+    for (service, scope_spans) in by_service {
         let name = (!service.is_empty()).then(|| text("service.name", service));
-        ResourceSpans {
-            resource: Some(Resource { attributes: name.into_iter().collect(), ..Resource::default() }),
-            scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }],
-            ..ResourceSpans::default()
+        let resource = Resource { attributes: name.into_iter().collect(), ..Resource::default() };
+        let of_service = ResourceSpans { resource: Some(resource), ..ResourceSpans::default() };
+        let head = of_service.encode_to_vec();
+        let length = head.len() + field_length(SCOPE_SPANS, scope_spans.len());
+        field(RESOURCE_SPANS, length, &mut out);
+        out.extend_from_slice(&head);
+        field(SCOPE_SPANS, scope_spans.len(), &mut out);
+        out.extend_from_slice(&scope_spans);
+    }
+    Ok(out)
+}
+
+/// Field numbers of `ExportTraceServiceRequest`, `ResourceSpans` and `ScopeSpans`.
+const RESOURCE_SPANS: u32 = 1;
+const SCOPE_SPANS: u32 = 2;
+const SPANS: u32 = 2;
+
+/// The head of a field that holds a message of so many bytes.
+fn field(number: u32, length: usize, out: &mut Vec<u8>) {
+    encode_key(number, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+}
+
+/// Bytes of such a field with its head.
+fn field_length(number: u32, length: usize) -> usize {
+    key_len(number) + encoded_len_varint(length as u64) + length
+}
+
+/// Encodes the spans of a list: by service, the bytes of a `ScopeSpans`.
+struct Spans {
+    now: UnixNanos,
+}
+
+impl<'de> Visitor<'de> for Spans {
+    type Value = BTreeMap<String, Vec<u8>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of spans")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut by_service: Self::Value = BTreeMap::new();
+        while let Some(sent) = list.next_element::<Sent<'de>>()? {
+            let service = sent.local_endpoint.as_ref().and_then(|endpoint| endpoint.service_name.as_deref());
+            let service = service.unwrap_or_default().to_owned();
+            let span = to_span(sent, self.now);
+            let out = by_service.entry(service).or_default();
+            field(SPANS, span.encoded_len(), out);
+            span.encode_raw(out);
         }
-    };
-    let request =
-        ExportTraceServiceRequest { resource_spans: services.into_iter().map(of_service).collect() };
-    Ok(request.encode_to_vec())
+        Ok(by_service)
+    }
 }
 
 fn to_span(sent: Sent<'_>, now: UnixNanos) -> Span {
@@ -171,6 +212,8 @@ fn attribute(key: &str, value: Value) -> KeyValue {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+
     use super::*;
 
     const NOW: UnixNanos = UnixNanos(1_795_000_000_000_000_000);
@@ -255,6 +298,15 @@ mod tests {
         let request = read(&format!("[{},{},{}]", span("b", 1), span("a", 2), span("b", 3)));
         let counts: Vec<_> = request.resource_spans.iter().map(|of| of.scope_spans[0].spans.len()).collect();
         assert_eq!(counts, [1, 2]);
+    }
+
+    #[test]
+    fn many_small_spans_take_about_as_much_room_as_their_text() {
+        let json = format!("[{}]", vec![r#"{"traceId":"","id":""}"#; 10_000].join(","));
+        let out = to_protobuf(json.as_bytes(), NOW).unwrap();
+        assert!(out.len() <= 2 * json.len(), "{} of {}", out.len(), json.len());
+        let request = ExportTraceServiceRequest::decode(out.as_slice()).unwrap();
+        assert_eq!(request.resource_spans[0].scope_spans[0].spans.len(), 10_000);
     }
 
     #[test]
