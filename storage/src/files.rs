@@ -5,12 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::AsArray;
-use arrow::compute::interleave_record_batch;
-use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use arrow::row::{RowConverter, SortField};
 use chrono::{Days, NaiveDate};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -19,9 +16,8 @@ use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use crate::series::day_of;
 use crate::stats::{self, Bounds};
-use crate::{DataFile, FlushError, Table, durable};
+use crate::{DataFile, FlushError, Table, durable, gather, order};
 
 /// What the folder of a partition is called, before its day.
 const PARTITION: &str = "date=";
@@ -29,6 +25,10 @@ const PARTITION: &str = "date=";
 const ROW_GROUP_ROWS: usize = 128 << 10;
 /// Rows that are gathered in sort order at a time.
 const CHUNK_ROWS: usize = 8 << 10;
+
+/// Columns of texts that differ from row to row.
+const FREE_TEXTS: [&str; 7] =
+    ["trace_state", "status_message", "url_path", "url_full", "db_query", "client_address", "body"];
 
 /// Where the files of a flush go.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ pub(crate) fn write(
 ) -> Result<Vec<DataFile>, FlushError> {
     let encode = |e: ArrowError| FlushError::Encode { table, reason: e.to_string() };
     let mut files: Vec<DataFile> = Vec::new();
-    for (day, order) in order(table, batches).map_err(encode)? {
+    for (day, order) in order::by_day(table, batches).map_err(encode)? {
         match write_day(table, batches, day, &order, target) {
             Ok(file) => files.push(file),
             Err(e) => {
@@ -173,44 +173,6 @@ pub(crate) fn remove_leftovers(root: &Path, through: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Where each row is (batch, row), by day and in sort order; rows that compare equal stay in the order they came.
-#[expect(clippy::type_complexity, reason = "it is read once, right above")]
-fn order(table: Table, batches: &[RecordBatch]) -> Result<Vec<(i32, Vec<(usize, usize)>)>, ArrowError> {
-    let schema = table.schema();
-    let mut fields = Vec::new();
-    for name in table.sort_columns() {
-        fields.push(SortField::new(schema.field_with_name(name)?.data_type().clone()));
-    }
-    let converter = RowConverter::new(fields)?;
-    let mut keys = converter.empty_rows(0, 0);
-    let mut places = Vec::new();
-    for (index, batch) in batches.iter().enumerate() {
-        let column = |name: &&str| {
-            let missing = || ArrowError::SchemaError(format!("no column `{name}`"));
-            batch.column_by_name(name).cloned().ok_or_else(missing)
-        };
-        let columns: Vec<_> = table.sort_columns().iter().map(column).collect::<Result<_, _>>()?;
-        converter.append(&mut keys, &columns)?;
-        let times = column(&table.time_column())?;
-        let times = times.as_primitive::<TimestampMicrosecondType>();
-        places.extend(times.values().iter().enumerate().map(|(row, micros)| (day_of(*micros), index, row)));
-    }
-    let mut sorted: Vec<u32> = (0..places.len() as u32).collect(); // flushed long before 2^32 rows
-    sorted.sort_unstable_by(|a, b| {
-        let (x, y) = (*a as usize, *b as usize);
-        places[x].0.cmp(&places[y].0).then_with(|| keys.row(x).cmp(&keys.row(y))).then(a.cmp(b))
-    });
-    let mut days: Vec<(i32, Vec<(usize, usize)>)> = Vec::new();
-    for at in sorted {
-        let (day, batch, row) = places[at as usize];
-        match days.last_mut() {
-            Some((last, rows)) if *last == day => rows.push((batch, row)),
-            _ => days.push((day, vec![(batch, row)])),
-        }
-    }
-    Ok(days)
-}
-
 /// Writes the rows in `order` to `path` and syncs it.
 fn write_file(
     table: Table,
@@ -221,7 +183,7 @@ fn write_file(
     let mut writer = FileWriter::create(table, path, order.len())?;
     let batches: Vec<&RecordBatch> = batches.iter().collect();
     for chunk in order.chunks(CHUNK_ROWS) {
-        writer.write(&interleave_record_batch(&batches, chunk)?)?;
+        writer.write(&gather::rows(table, &batches, chunk)?)?;
     }
     writer.finish()
 }
@@ -270,7 +232,7 @@ fn properties(table: Table, rows: usize) -> Result<WriterProperties, ParquetErro
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_enabled(EnabledStatistics::None)
         .set_sorting_columns(Some(sorting_columns(table, &schema)));
     for field in schema.fields() {
         let path = ColumnPath::from(field.name().as_str());
@@ -286,7 +248,7 @@ fn properties(table: Table, rows: usize) -> Result<WriterProperties, ParquetErro
             DataType::Binary => properties = properties.set_column_dictionary_enabled(path.clone(), false),
             _ => {}
         }
-        properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Page);
+        properties = properties.set_column_statistics_enabled(path, statistics_of(table, field));
     }
     if schema.field_with_name("trace_id").is_ok() {
         let distinct = rows.clamp(1, ROW_GROUP_ROWS) as u64;
@@ -295,6 +257,20 @@ fn properties(table: Table, rows: usize) -> Result<WriterProperties, ParquetErro
             .set_column_bloom_filter_max_ndv("trace_id".into(), distinct);
     }
     Ok(properties.build())
+}
+
+/// What is kept of a column's smallest and largest values: they cost a comparison per value, and tell something
+/// where rows are sorted by the column or by what it depends on.
+fn statistics_of(table: Table, field: &Field) -> EnabledStatistics {
+    let name = field.name().as_str();
+    let is_free_text = FREE_TEXTS.contains(&name);
+    match field.data_type() {
+        _ if table.sort_columns().contains(&name) => EnabledStatistics::Page,
+        DataType::Binary => EnabledStatistics::None,
+        DataType::Utf8 if is_free_text => EnabledStatistics::None,
+        DataType::Utf8 => EnabledStatistics::Chunk,
+        _ => EnabledStatistics::Page,
+    }
 }
 
 /// The sort columns as Parquet numbers them: by leaf.

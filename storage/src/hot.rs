@@ -6,12 +6,11 @@
 
 use std::ops::Range;
 
-use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use tokio::time::Instant;
 
-use crate::Table;
+use crate::{Table, gather};
 
 /// Runs of fewer rows than this are of that tier; larger ones are left alone.
 const TIERS: [usize; 5] = [8, 64, 512, 4_096, 8_192];
@@ -124,7 +123,8 @@ fn neighbours(runs: &[Run], tier: usize) -> Option<Range<usize>> {
 
 /// The rows of neighbouring runs as one.
 pub(crate) fn merge(table: Table, parts: &[Run]) -> Result<Run, ArrowError> {
-    let batch = concat_batches(&table.schema(), parts.iter().map(|part| &part.batch))?;
+    let batches: Vec<_> = parts.iter().map(|part| &part.batch).collect();
+    let batch = gather::all(table, &batches)?;
     let mut ends: Vec<(u64, usize)> = Vec::with_capacity(parts.len());
     let mut before = 0;
     for part in parts {

@@ -5,8 +5,10 @@
 //! has a column of its own ([`PROMOTED`]) and is not repeated in the maps. The partition column `date` is
 //! derived from the row's first time column when files are written; no batch carries it.
 
-use std::sync::{Arc, LazyLock};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 /// A kind of row, and the Delta table that holds it.
@@ -231,6 +233,24 @@ pub fn attribute_maps() -> [(&'static str, DataType); 5] {
         ("bool", DataType::Boolean),
         ("other", DataType::Binary),
     ]
+}
+
+/// Rows of the columns without values that are kept at hand.
+const ABSENT_ROWS: usize = 16 << 10;
+
+/// A column of `rows` nulls, which takes no memory of its own unless it is a long one.
+pub fn absent(data_type: &DataType, rows: usize) -> ArrayRef {
+    static KEPT: LazyLock<Mutex<HashMap<DataType, ArrayRef>>> = LazyLock::new(Mutex::default);
+    if rows > ABSENT_ROWS {
+        return new_null_array(data_type, rows);
+    }
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(column) = kept.get(data_type) {
+        return column.slice(0, rows);
+    }
+    let column = new_null_array(data_type, ABSENT_ROWS);
+    kept.insert(data_type.clone(), Arc::clone(&column)); // as many as there are types of columns
+    column.slice(0, rows)
 }
 
 fn req(name: &str, data_type: DataType) -> Field {

@@ -4,6 +4,7 @@
 //! answers. [`replay`] reads the [`segment`]s back at open, past torn tails and flipped bits. FORMAT.md
 //! draws the bytes.
 
+pub(crate) mod columns;
 pub(crate) mod frame;
 pub(crate) mod log;
 pub(crate) mod replay;

@@ -1,15 +1,14 @@
 //! Attributes: read from the wire without copying, written to five maps by value type.
 
-use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
-use arrow::array::{ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
 use arrow::error::ArrowError;
 use weir_model::limits;
-use weir_storage::schema::{self, PROMOTED};
+use weir_storage::schema::PROMOTED;
 
 use super::Reason;
-use super::columns::MapColumn;
+use super::columns::sparse::{Blobs, Bools, Doubles, Finished, Longs, SparseMap, Texts};
 use super::wire::{Fault, Reader};
 
 /// One attribute, borrowed from the request.
@@ -19,6 +18,9 @@ pub(super) struct Attribute<'a> {
     pub(super) value: Value<'a>,
     /// The `AnyValue` as sent.
     pub(super) raw: &'a [u8],
+    hash: u32,
+    /// The number in [`PROMOTED`] that the key has.
+    promoted: Option<u8>,
 }
 
 /// The value of an attribute.
@@ -36,10 +38,58 @@ pub(super) enum Value<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Attributes<'a> {
     list: Vec<Attribute<'a>>,
+    keys: Keys<'a>,
     scope: usize,
     seen: HashSet<&'a str>,
     /// How many were left out because their key was there already: the first one stays.
     pub(super) repeated: u64,
+}
+
+/// The keys that were read last: the same ones come with every record.
+#[derive(Debug, Default)]
+struct Keys<'a>(Vec<Key<'a>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Key<'a> {
+    text: &'a str,
+    hash: u32,
+    promoted: Option<u8>,
+}
+
+/// Keys that are remembered, each in the place that its hash says.
+const KEYS: usize = 128;
+
+impl<'a> Keys<'a> {
+    #[inline]
+    fn resolve(&mut self, key: &'a [u8]) -> Result<Key<'a>, Fault> {
+        let hash = hash(key);
+        if self.0.is_empty() {
+            self.0.resize(KEYS, Key::default());
+        }
+        let known = &mut self.0[hash as usize % KEYS];
+        if known.hash != hash || known.text.as_bytes() != key {
+            let text = std::str::from_utf8(key).map_err(|_| Reason::InvalidUtf8)?;
+            *known = Key { text, hash, promoted: promoted_number(text) };
+        }
+        Ok(*known)
+    }
+}
+
+/// Tells keys apart by their first and last bytes and their length; zero for the empty one.
+#[inline]
+fn hash(key: &[u8]) -> u32 {
+    let (head, tail) = match (key.first_chunk::<8>(), key.last_chunk::<8>()) {
+        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+        _ => (key.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
+    };
+    let mixed = (head ^ tail.rotate_left(29)).wrapping_add(key.len() as u64);
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 // the golden ratio, as Knuth has it
+}
+
+fn promoted_number(key: &str) -> Option<u8> {
+    static NUMBERS: LazyLock<HashMap<&'static str, u8>> =
+        LazyLock::new(|| (0..).zip(PROMOTED).map(|(number, promoted)| (promoted.key, number)).collect());
+    NUMBERS.get(key).copied()
 }
 
 /// Up to this many attributes of a scope are compared one by one to find repeated keys.
@@ -71,10 +121,10 @@ impl<'a> Attributes<'a> {
 
     /// Reads a `KeyValue` message into the current scope.
     pub(super) fn read(&mut self, message: Reader<'a>) -> Result<(), Fault> {
-        let attribute = key_value(message)?;
+        let attribute = key_value(message, &mut self.keys)?;
         let scope = &self.list[self.scope..];
         let repeated = if scope.len() < COMPARED {
-            scope.iter().any(|other| other.key == attribute.key)
+            scope.iter().any(|other| other.hash == attribute.hash && other.key == attribute.key)
         } else {
             if self.seen.is_empty() {
                 self.seen.extend(scope.iter().map(|other| other.key));
@@ -92,11 +142,14 @@ impl<'a> Attributes<'a> {
     }
 }
 
-fn key_value(mut message: Reader<'_>) -> Result<Attribute<'_>, Fault> {
-    let mut attribute = Attribute { key: "", value: Value::Other, raw: &[] };
+fn key_value<'a>(mut message: Reader<'a>, keys: &mut Keys<'a>) -> Result<Attribute<'a>, Fault> {
+    let mut attribute = Attribute { key: "", value: Value::Other, raw: &[], hash: 0, promoted: None };
     while let Some(field) = message.next()? {
         match field.number {
-            1 => attribute.key = field.text()?,
+            1 => {
+                let key = keys.resolve(field.bytes()?)?;
+                (attribute.key, attribute.hash, attribute.promoted) = (key.text, key.hash, key.promoted);
+            }
             2 => {
                 let value = field.message()?;
                 attribute.raw = value.bytes();
@@ -165,94 +218,89 @@ fn check_entries(mut list: Reader<'_>, depth: usize) -> Result<(), Fault> {
 }
 
 /// The number in [`PROMOTED`] of the column that this attribute of a span or resource belongs in.
+#[inline]
 pub(super) fn promoted(attribute: &Attribute<'_>, resource: bool) -> Option<usize> {
-    static KEYS: LazyLock<std::collections::HashMap<&'static str, usize>> =
-        LazyLock::new(|| PROMOTED.iter().enumerate().map(|(index, p)| (p.key, index)).collect());
-    let index = *KEYS.get(attribute.key)?;
-    let column = &PROMOTED[index];
+    let number = usize::from(attribute.promoted?);
+    let column = &PROMOTED[number];
     let fits = match attribute.value {
         Value::Str(_) => !column.long,
         Value::Long(_) => column.long,
         _ => false,
     };
-    (fits && column.resource == resource).then_some(index)
+    (fits && column.resource == resource).then_some(number)
 }
 
 /// The five map columns of one scope.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AttributeMaps {
-    text: MapColumn<StringBuilder>,
-    long: MapColumn<Int64Builder>,
-    double: MapColumn<Float64Builder>,
-    bool: MapColumn<BooleanBuilder>,
-    other: MapColumn<BinaryBuilder>,
+    text: SparseMap<Texts>,
+    long: SparseMap<Longs>,
+    double: SparseMap<Doubles>,
+    bool: SparseMap<Bools>,
+    other: SparseMap<Blobs>,
 }
 
 impl AttributeMaps {
-    /// Adds to the current row.
-    pub(super) fn push(&mut self, attribute: &Attribute<'_>) {
-        match attribute.value {
-            Value::Str(text) => self.text.value(attribute.key).append_value(text),
-            Value::Long(long) => self.long.value(attribute.key).append_value(long),
-            Value::Double(double) => self.double.value(attribute.key).append_value(double),
-            Value::Bool(bool) => self.bool.value(attribute.key).append_value(bool),
-            Value::Other => self.other.value(attribute.key).append_value(attribute.raw),
+    /// Of `rows` rows, or fewer.
+    pub(super) fn new(rows: usize) -> Self {
+        Self {
+            text: SparseMap::new(rows),
+            long: SparseMap::new(rows),
+            double: SparseMap::new(rows),
+            bool: SparseMap::new(rows),
+            other: SparseMap::new(rows),
         }
     }
 
-    /// Ends the row; a map that got nothing is null.
-    pub(super) fn end_row(&mut self) {
-        self.text.end_row();
-        self.long.end_row();
-        self.double.end_row();
-        self.bool.end_row();
-        self.other.end_row();
-    }
-
-    /// A row of these attributes.
-    pub(super) fn row(&mut self, attributes: &[Attribute<'_>]) {
-        attributes.iter().for_each(|attribute| self.push(attribute));
-        self.end_row();
+    /// Adds to row number `row`; rows come in order.
+    #[inline]
+    pub(super) fn push(&mut self, row: usize, attribute: &Attribute<'_>) {
+        match attribute.value {
+            Value::Str(text) => self.text.push(row, attribute.key, text),
+            Value::Long(long) => self.long.push(row, attribute.key, long),
+            Value::Double(double) => self.double.push(row, attribute.key, double),
+            Value::Bool(bool) => self.bool.push(row, attribute.key, bool),
+            Value::Other => self.other.push(row, attribute.key, attribute.raw),
+        }
     }
 
     /// The columns, in the order of the schema.
-    pub(super) fn finish(self, out: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
-        let [text, long, double, bool, other] = schema::attribute_maps().map(|(_, value)| value);
-        out.push(Arc::new(self.text.finish(text)?));
-        out.push(Arc::new(self.long.finish(long)?));
-        out.push(Arc::new(self.double.finish(double)?));
-        out.push(Arc::new(self.bool.finish(bool)?));
-        out.push(Arc::new(self.other.finish(other)?));
-        Ok(())
+    pub(super) fn finish(self, out: &mut Finished<'_>) -> Result<(), ArrowError> {
+        out.map(self.text)?;
+        out.map(self.long)?;
+        out.map(self.double)?;
+        out.map(self.bool)?;
+        out.map(self.other)
     }
 }
 
 /// The two map columns of an event or a link: texts, and the `AnyValue` bytes of everything else.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TextMaps {
-    text: MapColumn<StringBuilder>,
-    other: MapColumn<BinaryBuilder>,
+    text: SparseMap<Texts>,
+    other: SparseMap<Blobs>,
 }
 
 impl TextMaps {
-    /// A row of these attributes.
-    pub(super) fn row(&mut self, attributes: &[Attribute<'_>]) {
+    /// Of `rows` rows, or about as many.
+    pub(super) fn new(rows: usize) -> Self {
+        Self { text: SparseMap::new(rows), other: SparseMap::new(rows) }
+    }
+
+    /// Row number `row` of these attributes; rows come in order.
+    pub(super) fn row(&mut self, row: usize, attributes: &[Attribute<'_>]) {
         for attribute in attributes {
             match attribute.value {
-                Value::Str(text) => self.text.value(attribute.key).append_value(text),
-                _ => self.other.value(attribute.key).append_value(attribute.raw),
+                Value::Str(text) => self.text.push(row, attribute.key, text),
+                _ => self.other.push(row, attribute.key, attribute.raw),
             }
         }
-        self.text.end_row();
-        self.other.end_row();
     }
 
     /// The columns, in the order of the schema.
-    pub(super) fn finish(self, out: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
-        let [text, .., other] = schema::attribute_maps().map(|(_, value)| value);
-        out.push(Arc::new(self.text.finish(text)?));
-        out.push(Arc::new(self.other.finish(other)?));
-        Ok(())
+    pub(super) fn finish(self, out: &mut Finished<'_>) -> Result<(), ArrowError> {
+        out.map(self.text)?;
+        out.map(self.other)
     }
 }
 

@@ -1,13 +1,15 @@
 //! Arrow columns in the shapes that the table schemas repeat: moments, maps, lists of structs.
 
+pub(super) mod sparse;
+
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayBuilder, ArrayRef, Int16Builder, ListArray, MapArray, NullBufferBuilder, StringBuilder,
-    StructArray, TimestampMicrosecondBuilder,
+    Array, ArrayBuilder, ArrayRef, Int16Array, ListArray, MapArray, NullBufferBuilder, StringBuilder,
+    StructArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Fields};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use weir_model::UnixNanos;
 use weir_storage::schema::{list_of, map_of};
@@ -15,20 +17,32 @@ use weir_storage::schema::{list_of, map_of};
 /// A moment: microseconds, and the nanoseconds that they leave out.
 #[derive(Debug, Default)]
 pub(super) struct Moment {
-    micros: TimestampMicrosecondBuilder,
-    nanos: Int16Builder,
+    micros: Vec<i64>,
+    nanos: Vec<i16>,
 }
 
 impl Moment {
-    pub(super) fn push(&mut self, nanos: u64) {
-        let (micros, rest) = UnixNanos(nanos).to_columns();
-        self.micros.append_value(micros);
-        self.nanos.append_value(rest);
+    /// With room for `rows` of them.
+    pub(super) fn with_capacity(rows: usize) -> Self {
+        Self { micros: Vec::with_capacity(rows), nanos: Vec::with_capacity(rows) }
     }
 
-    pub(super) fn finish(mut self, out: &mut Vec<ArrayRef>) {
-        out.push(Arc::new(self.micros.finish().with_timezone("UTC")));
-        out.push(Arc::new(self.nanos.finish()));
+    pub(super) fn push(&mut self, nanos: u64) {
+        let (micros, rest) = UnixNanos(nanos).to_columns();
+        self.micros.push(micros);
+        self.nanos.push(rest);
+    }
+
+    pub(super) fn finish(self, out: &mut Vec<ArrayRef>) {
+        let [micros, nanos] = self.columns();
+        out.push(micros);
+        out.push(nanos);
+    }
+
+    /// Its two columns.
+    pub(super) fn columns(self) -> [ArrayRef; 2] {
+        let micros = TimestampMicrosecondArray::new(self.micros.into(), None).with_timezone("UTC");
+        [Arc::new(micros), Arc::new(Int16Array::new(self.nanos.into(), None))]
     }
 }
 
@@ -61,15 +75,7 @@ impl Default for Rows {
 }
 
 impl Rows {
-    /// Ends the row at `end`; an empty one is null.
     fn end_row(&mut self, end: usize) {
-        // Entries are paid for from a budget far below `i32::MAX`.
-        let end = i32::try_from(end).unwrap_or(i32::MAX);
-        self.valid.append(self.ends.last() != Some(&end));
-        self.ends.push(end);
-    }
-
-    fn end_row_not_null(&mut self, end: usize) {
         self.ends.push(i32::try_from(end).unwrap_or(i32::MAX));
         self.valid.append_non_null();
     }
@@ -96,14 +102,9 @@ impl<V: ArrayBuilder> MapColumn<V> {
         &mut self.values
     }
 
-    /// Ends the row; an empty one is null.
+    /// Ends the row; an empty one is an empty map.
     pub(super) fn end_row(&mut self) {
         self.rows.end_row(self.keys.len());
-    }
-
-    /// Ends the row; an empty one is an empty map.
-    pub(super) fn end_row_not_null(&mut self) {
-        self.rows.end_row_not_null(self.keys.len());
     }
 
     pub(super) fn finish(mut self, value_type: DataType) -> Result<MapArray, ArrowError> {
@@ -125,23 +126,9 @@ impl<V: ArrayBuilder> MapColumn<V> {
 pub(super) struct ListRows(Rows);
 
 impl ListRows {
-    /// Ends the row behind the element number `end`; an empty one is null.
+    /// Ends the row behind the element number `end`; an empty one is an empty list.
     pub(super) fn end_row(&mut self, end: usize) {
         self.0.end_row(end);
-    }
-
-    /// Ends the row behind the element number `end`; an empty one is an empty list.
-    pub(super) fn end_row_not_null(&mut self, end: usize) {
-        self.0.end_row_not_null(end);
-    }
-
-    /// Lists of structs of these fields.
-    pub(super) fn finish_structs(
-        self,
-        fields: Fields,
-        columns: Vec<ArrayRef>,
-    ) -> Result<ArrayRef, ArrowError> {
-        self.finish(Arc::new(StructArray::try_new(fields, columns, None)?))
     }
 
     /// Lists of these elements.
@@ -152,9 +139,4 @@ impl ListRows {
         let ends = OffsetBuffer::new(self.0.ends.into());
         Ok(Arc::new(ListArray::try_new(field, ends, elements, self.0.valid.finish())?))
     }
-}
-
-/// Appends `value`, or null where it is empty.
-pub(super) fn push_text(column: &mut StringBuilder, value: &str) {
-    column.append_option((!value.is_empty()).then_some(value));
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder};
+use arrow::array::{Int32Array, Int64Array, RecordBatch};
 use arrow::error::ArrowError;
 use weir_model::{UnixNanos, limits};
 use weir_storage::Table;
 
 use super::attributes::{AttributeMaps, Attributes, Value, any_value, cost};
-use super::columns::{Moment, push_text};
+use super::columns::Moment;
+use super::columns::sparse::{Blobs, Finished, Sparse, Texts};
 use super::origin::{self, OriginColumns, Resource, Scope};
 use super::wire::{Fault, Malformed, Reader};
 use super::{Budget, DecodeError, Decoded, check_not_ahead};
@@ -34,7 +35,7 @@ pub(super) fn decode(request: &[u8], now: UnixNanos) -> Result<Decoded, DecodeEr
         now,
         budget: Budget::new(),
         attributes: Attributes::default(),
-        columns: LogColumns::default(),
+        columns: LogColumns::new(origin::expected_rows(request)?),
         decoded: Decoded::default(),
     };
     let mut message = Reader::new(request);
@@ -152,25 +153,47 @@ fn read_record<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> 
 }
 
 /// The columns of `logs`, in the order of its schema.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LogColumns {
-    service: StringBuilder,
+    rows: usize,
+    service: Sparse<Texts>,
     time: Moment,
     observed_time: Moment,
-    severity_number: Int32Builder,
-    severity_text: StringBuilder,
-    body: StringBuilder,
-    body_other: BinaryBuilder,
-    event_name: StringBuilder,
-    trace_id: BinaryBuilder,
-    span_id: BinaryBuilder,
-    flags: Int64Builder,
+    severity_number: Vec<i32>,
+    severity_text: Sparse<Texts>,
+    body: Sparse<Texts>,
+    body_other: Sparse<Blobs>,
+    event_name: Sparse<Texts>,
+    trace_id: Sparse<Blobs>,
+    span_id: Sparse<Blobs>,
+    flags: Vec<i64>,
     attributes: AttributeMaps,
-    dropped_attributes: Int64Builder,
+    dropped_attributes: Vec<i64>,
     origin: OriginColumns,
 }
 
 impl LogColumns {
+    /// Of `rows` rows, or fewer.
+    fn new(rows: usize) -> Self {
+        Self {
+            rows: 0,
+            service: Sparse::new(rows),
+            time: Moment::with_capacity(rows),
+            observed_time: Moment::with_capacity(rows),
+            severity_number: Vec::with_capacity(rows),
+            severity_text: Sparse::new(rows),
+            body: Sparse::new(rows),
+            body_other: Sparse::new(rows),
+            event_name: Sparse::new(rows),
+            trace_id: Sparse::new(rows),
+            span_id: Sparse::new(rows),
+            flags: Vec::with_capacity(rows),
+            attributes: AttributeMaps::new(rows),
+            dropped_attributes: Vec::with_capacity(rows),
+            origin: OriginColumns::new(rows),
+        }
+    }
+
     fn row(
         &mut self,
         record: &LogRecord<'_>,
@@ -178,49 +201,51 @@ impl LogColumns {
         resource: &Resource<'_>,
         scope: &Scope<'_>,
     ) {
-        self.service.append_value(resource.service);
+        let row = self.rows;
+        self.rows += 1;
+        self.service.push(row, resource.service);
         self.time.push(record.time);
         self.observed_time.push(record.observed_time);
-        self.severity_number.append_value(record.severity_number);
-        push_text(&mut self.severity_text, record.severity_text);
-        let (text, other) = match record.body {
-            Some((Some(text), _)) => (Some(text), None),
-            Some((None, raw)) => (None, Some(raw)),
-            None => (None, None),
-        };
-        self.body.append_option(text);
-        self.body_other.append_option(other);
-        push_text(&mut self.event_name, record.event_name);
-        push_id(&mut self.trace_id, record.trace_id);
-        push_id(&mut self.span_id, record.span_id);
-        self.flags.append_value(record.flags.into());
-        self.attributes.row(attributes.all());
-        self.dropped_attributes.append_value(record.dropped_attributes.into());
-        self.origin.row(resource, scope, false);
+        self.severity_number.push(record.severity_number);
+        self.severity_text.push_text(row, record.severity_text);
+        match record.body {
+            Some((Some(text), _)) => self.body.push(row, text),
+            Some((None, raw)) => self.body_other.push(row, raw),
+            None => {}
+        }
+        self.event_name.push_text(row, record.event_name);
+        for (column, id) in [(&mut self.trace_id, record.trace_id), (&mut self.span_id, record.span_id)] {
+            // An all-zero id is none.
+            if id.iter().any(|byte| *byte != 0) {
+                column.push(row, id);
+            }
+        }
+        self.flags.push(record.flags.into());
+        for attribute in attributes.all() {
+            self.attributes.push(row, attribute);
+        }
+        self.dropped_attributes.push(record.dropped_attributes.into());
+        self.origin.row(row, resource, scope, false);
     }
 
-    fn finish(mut self) -> Result<RecordBatch, ArrowError> {
-        let mut out: Vec<ArrayRef> = vec![Arc::new(self.service.finish())];
-        self.time.finish(&mut out);
-        self.observed_time.finish(&mut out);
-        out.extend([
-            Arc::new(self.severity_number.finish()) as ArrayRef,
-            Arc::new(self.severity_text.finish()),
-            Arc::new(self.body.finish()),
-            Arc::new(self.body_other.finish()),
-            Arc::new(self.event_name.finish()),
-            Arc::new(self.trace_id.finish()),
-            Arc::new(self.span_id.finish()),
-            Arc::new(self.flags.finish()),
-        ]);
+    fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let schema = Table::Logs.schema();
+        let mut out = Finished::new(schema.fields(), self.rows);
+        out.sparse(self.service)?;
+        let times = self.time.columns().into_iter().chain(self.observed_time.columns());
+        times.for_each(|column| out.push(column));
+        out.push(Arc::new(Int32Array::from(self.severity_number)));
+        out.sparse(self.severity_text)?;
+        out.sparse(self.body)?;
+        out.sparse(self.body_other)?;
+        out.sparse(self.event_name)?;
+        out.sparse(self.trace_id)?;
+        out.sparse(self.span_id)?;
+        out.push(Arc::new(Int64Array::from(self.flags)));
         self.attributes.finish(&mut out)?;
-        out.push(Arc::new(self.dropped_attributes.finish()));
+        out.push(Arc::new(Int64Array::from(self.dropped_attributes)));
         self.origin.finish(&mut out)?;
-        RecordBatch::try_new(Table::Logs.schema(), out)
+        let columns = out.columns();
+        RecordBatch::try_new(schema, columns)
     }
-}
-
-/// Appends the id, or null where there is none; an all-zero id is none.
-fn push_id(column: &mut BinaryBuilder, id: &[u8]) {
-    column.append_option(id.iter().any(|byte| *byte != 0).then_some(id));
 }

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Builder, StringBuilder};
+use arrow::array::Int64Array;
 use arrow::error::ArrowError;
-use weir_storage::schema::PROMOTED;
 
 use super::Reason;
 use super::attributes::{Attribute, AttributeMaps, Attributes, Value, cost, promoted};
-use super::columns::push_text;
+use super::columns::sparse::{Finished, Sparse, Texts};
 use super::wire::{Fault, Malformed, Reader};
 
 /// The service of a resource that names none.
@@ -180,58 +179,82 @@ pub(super) fn count_nested(mut message: Reader<'_>) -> Result<u64, Malformed> {
     Ok(count)
 }
 
+/// Rows that columns have room for from the start, at most; beyond, they grow as they are filled.
+const EXPECTED_ROWS: u64 = 8 << 10;
+
+/// How many rows to make room for: the records in `request`, up to a bound.
+pub(super) fn expected_rows(request: &[u8]) -> Result<usize, Malformed> {
+    let mut count = 0;
+    let mut message = Reader::new(request);
+    while let Some(field) = message.next()? {
+        if field.number == 1 && count < EXPECTED_ROWS {
+            count += count_nested(field.message()?)?;
+        }
+    }
+    Ok(count.min(EXPECTED_ROWS) as usize)
+}
+
 /// The columns that spans and logs share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OriginColumns {
     resource: AttributeMaps,
-    resource_dropped: Int64Builder,
-    resource_schema_url: StringBuilder,
-    scope_name: StringBuilder,
-    scope_version: StringBuilder,
+    resource_dropped: Vec<i64>,
+    resource_schema_url: Sparse<Texts>,
+    scope_name: Sparse<Texts>,
+    scope_version: Sparse<Texts>,
     scope: AttributeMaps,
-    scope_dropped: Int64Builder,
-    scope_schema_url: StringBuilder,
+    scope_dropped: Vec<i64>,
+    scope_schema_url: Sparse<Texts>,
 }
 
 impl OriginColumns {
-    /// A row; where resource attributes are promoted they are not repeated.
-    pub(super) fn row(&mut self, resource: &Resource<'_>, scope: &Scope<'_>, promotes: bool) {
+    /// Of `rows` rows, or fewer.
+    pub(super) fn new(rows: usize) -> Self {
+        Self {
+            resource: AttributeMaps::new(rows),
+            resource_dropped: Vec::with_capacity(rows),
+            resource_schema_url: Sparse::new(rows),
+            scope_name: Sparse::new(rows),
+            scope_version: Sparse::new(rows),
+            scope: AttributeMaps::new(rows),
+            scope_dropped: Vec::with_capacity(rows),
+            scope_schema_url: Sparse::new(rows),
+        }
+    }
+
+    /// Row number `row`; where resource attributes are promoted they are not repeated.
+    pub(super) fn row(&mut self, row: usize, resource: &Resource<'_>, scope: &Scope<'_>, promotes: bool) {
         for attribute in &resource.attributes {
             if !(promotes && promoted(attribute, true).is_some()) {
-                self.resource.push(attribute);
+                self.resource.push(row, attribute);
             }
         }
-        self.resource.end_row();
-        self.resource_dropped.append_value(resource.dropped_attributes.into());
-        push_text(&mut self.resource_schema_url, resource.schema_url);
-        push_text(&mut self.scope_name, scope.name);
-        push_text(&mut self.scope_version, scope.version);
-        self.scope.row(&scope.attributes);
-        self.scope_dropped.append_value(scope.dropped_attributes.into());
-        push_text(&mut self.scope_schema_url, scope.schema_url);
+        self.resource_dropped.push(resource.dropped_attributes.into());
+        self.resource_schema_url.push_text(row, resource.schema_url);
+        self.scope_name.push_text(row, scope.name);
+        self.scope_version.push_text(row, scope.version);
+        for attribute in &scope.attributes {
+            self.scope.push(row, attribute);
+        }
+        self.scope_dropped.push(scope.dropped_attributes.into());
+        self.scope_schema_url.push_text(row, scope.schema_url);
     }
 
     /// The columns, in the order of the schema.
-    pub(super) fn finish(mut self, out: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
+    pub(super) fn finish(self, out: &mut Finished<'_>) -> Result<(), ArrowError> {
         self.resource.finish(out)?;
-        out.push(Arc::new(self.resource_dropped.finish()));
-        out.push(Arc::new(self.resource_schema_url.finish()));
-        out.push(Arc::new(self.scope_name.finish()));
-        out.push(Arc::new(self.scope_version.finish()));
+        out.push(Arc::new(Int64Array::from(self.resource_dropped)));
+        out.sparse(self.resource_schema_url)?;
+        out.sparse(self.scope_name)?;
+        out.sparse(self.scope_version)?;
         self.scope.finish(out)?;
-        out.push(Arc::new(self.scope_dropped.finish()));
-        out.push(Arc::new(self.scope_schema_url.finish()));
-        Ok(())
+        out.push(Arc::new(Int64Array::from(self.scope_dropped)));
+        out.sparse(self.scope_schema_url)
     }
 }
 
-/// The promoted resource attributes, by their number in [`PROMOTED`].
-pub(super) fn promoted_of<'r, 'a>(resource: &'r Resource<'a>) -> Vec<Option<&'r Attribute<'a>>> {
-    let mut slots = vec![None; PROMOTED.len()];
-    for attribute in &resource.attributes {
-        if let Some(index) = promoted(attribute, true) {
-            slots[index] = Some(attribute);
-        }
-    }
-    slots
+/// The promoted resource attributes, each with its number in [`PROMOTED`](weir_storage::schema::PROMOTED).
+pub(super) fn promoted_of<'a>(resource: &Resource<'a>) -> Vec<(usize, Attribute<'a>)> {
+    let attributes = resource.attributes.iter();
+    attributes.filter_map(|attribute| Some((promoted(attribute, true)?, *attribute))).collect()
 }

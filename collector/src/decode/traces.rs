@@ -65,7 +65,7 @@ pub(super) fn decode(request: &[u8], now: UnixNanos) -> Result<Decoded, DecodeEr
         now,
         budget: Budget::new(),
         scratch: Scratch::default(),
-        columns: SpanColumns::default(),
+        columns: SpanColumns::new(origin::expected_rows(request)?),
         decoded: Decoded::default(),
     };
     let mut message = Reader::new(request);

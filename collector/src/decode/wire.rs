@@ -36,7 +36,8 @@ impl From<Reason> for Fault {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
-    at: usize,
+    /// Where it ends in the whole message.
+    end: usize,
 }
 
 /// One field: its number and its value as the wire types them.
@@ -62,15 +63,23 @@ const GROUP_DEPTH: usize = 8;
 impl<'a> Reader<'a> {
     /// A reader of the whole message `bytes`.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, at: 0 }
+        Self { rest: bytes, end: bytes.len() }
+    }
+
+    /// Where in the whole message the next byte is.
+    #[inline]
+    fn at(&self) -> usize {
+        self.end - self.rest.len()
     }
 
     /// What has not been read.
+    #[inline]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.rest
     }
 
     /// The next field, or `None` at the end.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -82,13 +91,14 @@ impl<'a> Reader<'a> {
         Ok(Some(field))
     }
 
+    #[inline]
     fn field(&mut self) -> Result<Field<'a>, Malformed> {
-        let at = self.at;
+        let at = self.at();
         let key = self.varint()?;
-        let number = u32::try_from(key >> 3)
-            .ok()
-            .filter(|number| (1..1 << 29).contains(number))
-            .ok_or(Malformed { at, reason: "field number out of range" })?;
+        if !(1 << 3..1 << 32).contains(&key) {
+            return Err(Malformed { at, reason: "field number out of range" });
+        }
+        let number = (key >> 3) as u32;
         let value = match key & 7 {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
@@ -107,7 +117,7 @@ impl<'a> Reader<'a> {
         open[0] = number;
         while depth > 0 {
             let mut ahead = *self;
-            let at = self.at;
+            let at = self.at();
             let key = ahead.varint()?;
             if key & 7 == 4 {
                 if key >> 3 != u64::from(open[depth - 1]) {
@@ -128,8 +138,22 @@ impl<'a> Reader<'a> {
     }
 
     /// The next base-128 number.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
-        let start = self.at;
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            [low, high, rest @ ..] if *high < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(*high) << 7)
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for (index, &byte) in self.rest.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * index);
@@ -137,35 +161,33 @@ impl<'a> Reader<'a> {
                 if index == 9 && byte > 1 {
                     break;
                 }
-                self.advance(index + 1);
+                self.rest = &self.rest[index + 1..];
                 return Ok(value);
             }
         }
         let reason = if self.rest.len() < 10 { "number is cut short" } else { "number is too long" };
-        Err(Malformed { at: start, reason })
+        Err(Malformed { at: self.at(), reason })
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (head, _) = self
+        let (head, rest) = self
             .rest
             .split_first_chunk::<N>()
-            .ok_or(Malformed { at: self.at, reason: "fixed-size value is cut short" })?;
-        self.advance(N);
+            .ok_or(Malformed { at: self.at(), reason: "fixed-size value is cut short" })?;
+        self.rest = rest;
         Ok(*head)
     }
 
+    #[inline]
     fn delimited(&mut self) -> Result<Self, Malformed> {
-        let at = self.at;
+        let at = self.at();
         let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-        let payload = self.rest.get(..len).ok_or(Malformed { at, reason: "length goes beyond the end" })?;
-        let inner = Self { rest: payload, at: self.at };
-        self.advance(len);
-        Ok(inner)
-    }
-
-    fn advance(&mut self, by: usize) {
-        self.rest = self.rest.get(by..).unwrap_or_default();
-        self.at += by;
+        let Some((payload, rest)) = self.rest.split_at_checked(len) else {
+            return Err(Malformed { at, reason: "length goes beyond the end" });
+        };
+        self.rest = rest;
+        Ok(Self { rest: payload, end: self.at() })
     }
 }
 
@@ -175,6 +197,7 @@ impl<'a> Field<'a> {
     }
 
     /// The value of an integer, enum or bool field.
+    #[inline]
     pub(crate) fn varint(&self) -> Result<u64, Malformed> {
         match self.value {
             Value::Varint(value) => Ok(value),
@@ -183,11 +206,13 @@ impl<'a> Field<'a> {
     }
 
     /// The value of an `int32` or enum field.
+    #[inline]
     pub(crate) fn int32(&self) -> Result<i32, Malformed> {
         Ok(self.varint()? as i32)
     }
 
     /// The value of a `uint32` field.
+    #[inline]
     pub(crate) fn uint32(&self) -> Result<u32, Malformed> {
         Ok(self.varint()? as u32)
     }
@@ -199,6 +224,7 @@ impl<'a> Field<'a> {
     }
 
     /// The value of a `fixed64` field.
+    #[inline]
     pub(crate) fn fixed64(&self) -> Result<u64, Malformed> {
         match self.value {
             Value::Fixed64(value) => Ok(value),
@@ -207,11 +233,13 @@ impl<'a> Field<'a> {
     }
 
     /// The value of a `double` field.
+    #[inline]
     pub(crate) fn double(&self) -> Result<f64, Malformed> {
         self.fixed64().map(f64::from_bits)
     }
 
     /// The value of a `fixed32` field.
+    #[inline]
     pub(crate) fn fixed32(&self) -> Result<u32, Malformed> {
         match self.value {
             Value::Fixed32(value) => Ok(value),
@@ -220,6 +248,7 @@ impl<'a> Field<'a> {
     }
 
     /// The payload of a message field.
+    #[inline]
     pub(crate) fn message(&self) -> Result<Reader<'a>, Malformed> {
         match self.value {
             Value::Bytes(payload) => Ok(payload),
@@ -228,11 +257,13 @@ impl<'a> Field<'a> {
     }
 
     /// The payload of a `bytes` field.
+    #[inline]
     pub(crate) fn bytes(&self) -> Result<&'a [u8], Malformed> {
         self.message().map(|payload| payload.bytes())
     }
 
     /// The payload of a `string` field.
+    #[inline]
     pub(crate) fn text(&self) -> Result<&'a str, Fault> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Fault::Record(Reason::InvalidUtf8))
     }
@@ -244,7 +275,7 @@ impl<'a> Field<'a> {
             Value::Bytes(payload) => {
                 let (values, rest) = payload.rest.as_chunks::<8>();
                 if !rest.is_empty() {
-                    return Err(Malformed { at: payload.at, reason: "packed values are cut short" });
+                    return Err(Malformed { at: payload.at(), reason: "packed values are cut short" });
                 }
                 out.extend(values.iter().map(|bytes| u64::from_le_bytes(*bytes)));
             }

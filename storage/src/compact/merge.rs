@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::fs::{self, File};
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::{interleave, interleave_record_batch};
+use arrow::compute::interleave;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -13,7 +13,7 @@ use parquet::errors::ParquetError;
 
 use super::Job;
 use crate::files::{self, FileWriter};
-use crate::{DataFile, FlushError, Table};
+use crate::{DataFile, FlushError, Table, gather};
 
 /// Rows of a file that are in memory at a time.
 const BATCH_ROWS: usize = 1024;
@@ -222,7 +222,7 @@ impl Output {
     fn flush(&mut self, sources: &mut [Source]) -> Result<(), ParquetError> {
         let held: Vec<&RecordBatch> = self.held.iter().collect();
         for chunk in self.taken[..self.group].chunks(CHUNK_ROWS) {
-            self.writer.write(&interleave_record_batch(&held, chunk)?)?;
+            self.writer.write(&gather::rows(self.table, &held, chunk)?)?;
         }
         self.taken.drain(..self.group);
         self.group = 0;

@@ -1,33 +1,21 @@
-//! One write as bytes: who it is of, and its record batches as Arrow IPC messages without their schema,
-//! which the table's number and the format version imply.
-
-use std::collections::HashMap;
-use std::panic::catch_unwind;
+//! One write as bytes: who it is of, and its rows, table by table ([`columns`]).
 
 use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
-use arrow::ipc::{MetadataVersion, reader, root_as_message};
 use arrow::record_batch::RecordBatch;
 use weir_model::{TenantId, limits};
 
+use super::columns::{self, Pieces};
 use crate::Table;
 
-/// Bytes before each part: the table's number and two lengths.
-const PART_HEAD: usize = 9;
+/// Bytes before each part: the table's number and its length.
+const PART_HEAD: usize = 5;
 
-/// The payload of a frame, in the pieces it was encoded to.
+/// The payload of a frame, in pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Payload {
-    pub(crate) pieces: Vec<Vec<u8>>,
+    pub(crate) pieces: Vec<Buffer>,
     pub(crate) len: usize,
-}
-
-impl Payload {
-    fn push(&mut self, piece: Vec<u8>) {
-        self.len += piece.len();
-        self.pieces.push(piece);
-    }
 }
 
 /// Why a write has no frame.
@@ -56,38 +44,26 @@ pub(super) fn encode_within(
     parts: &[(Table, RecordBatch)],
 ) -> Result<(Payload, Vec<usize>), EncodeError> {
     let count = u16::try_from(parts.len()).map_err(|_| EncodeError::TooManyParts(parts.len()))?;
-    let mut payload = Payload::default();
-    let mut sizes = Vec::with_capacity(parts.len());
+    let mut out = Pieces::default();
     let name = tenant.as_str().as_bytes();
-    let mut head = Vec::with_capacity(3 + name.len() + PART_HEAD);
-    head.push(name.len() as u8); // at most 64
-    head.extend_from_slice(name);
-    head.extend_from_slice(&count.to_le_bytes());
-
-    // Eight bytes keep buffers aligned for reading; the default of 64 would treble small batches.
-    let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
-    let mut context = IpcWriteContext::default();
+    out.copy(&[name.len() as u8]); // at most 64
+    out.copy(name);
+    out.copy(&count.to_le_bytes());
+    let mut sizes = Vec::with_capacity(parts.len());
     for (table, batch) in parts {
-        let mut no_dictionaries = DictionaryTracker::new(false);
-        let (_, message) =
-            IpcDataGenerator::default().encode(batch, &mut no_dictionaries, &options, &mut context)?;
-        let size = message.ipc_message.len() + message.arrow_data.len();
-        let len = payload.len + head.len() + PART_HEAD + size;
+        let mut rows = Pieces::default();
+        columns::write(batch, &mut rows)?;
+        let size = rows.len();
+        let len = out.len() + PART_HEAD + size;
         if len > max {
             return Err(EncodeError::TooLarge(len, max));
         }
-        head.push(table.number());
-        head.extend_from_slice(&(message.ipc_message.len() as u32).to_le_bytes());
-        head.extend_from_slice(&(message.arrow_data.len() as u32).to_le_bytes());
-        payload.push(std::mem::take(&mut head));
-        payload.push(message.ipc_message);
-        payload.push(message.arrow_data);
+        out.copy(&[table.number()]);
+        out.copy(&(size as u32).to_le_bytes()); // at most limits::WAL_FRAME_BYTES
+        out.append(rows);
         sizes.push(size);
     }
-    if !head.is_empty() {
-        payload.push(head);
-    }
-    Ok((payload, sizes))
+    Ok((Payload { len: out.len(), pieces: out.finish() }, sizes))
 }
 
 /// A part of a decoded write, and the bytes it took.
@@ -114,15 +90,11 @@ pub(crate) fn decode(
     for _ in 0..count {
         let number = take(&mut rest, 1)?[0];
         let table = Table::from_number(number).ok_or_else(|| format!("there is no table {number}"))?;
-        let sizes = [length(&mut rest)?, length(&mut rest)?];
-        let metadata = take(&mut rest, sizes[0])?;
-        let body = take(&mut rest, sizes[1])?;
+        let bytes = length(&mut rest)?;
+        let rows = take(&mut rest, bytes)?;
         if wanted(&tenant, table) {
-            // Arrow panics over some metadata that is not sound. No one frame may keep storage from opening.
-            let batch = catch_unwind(|| record_batch(table, metadata, body))
-                .map_err(|_| "its rows make no sense".to_owned())?
-                .map_err(|e| e.to_string())?;
-            parts.push(Part { table, batch, bytes: sizes[0] + sizes[1] });
+            let batch = columns::read(rows, table.schema())?;
+            parts.push(Part { table, batch, bytes });
         }
     }
     if rest.is_empty() { Ok((tenant, parts)) } else { Err(format!("{} bytes are left over", rest.len())) }
@@ -137,13 +109,4 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], String> {
 fn length(rest: &mut &[u8]) -> Result<usize, String> {
     let bytes = take(rest, 4)?;
     Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
-}
-
-fn record_batch(table: Table, metadata: &[u8], body: &[u8]) -> Result<RecordBatch, ArrowError> {
-    let bad = |what: String| ArrowError::IpcError(what);
-    let message = root_as_message(metadata).map_err(|e| bad(e.to_string()))?;
-    let header = message.header_as_record_batch().ok_or_else(|| bad("not a record batch".to_owned()))?;
-    // Copied once, so that rows replayed do not keep a whole segment in memory.
-    let body = Buffer::from(body);
-    reader::read_record_batch(&body, header, table.schema(), &HashMap::new(), None, &message.version())
 }

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use arrow::buffer::Buffer;
 use weir_model::limits;
 
 /// Bytes of one copy of the segment header.
@@ -51,7 +52,7 @@ impl SegmentHead {
     }
 
     /// The header of the frame `seq` whose payload is `pieces`, `len` bytes in all.
-    pub(crate) fn frame_head(self, seq: u64, pieces: &[Vec<u8>], len: usize) -> [u8; FRAME_HEAD] {
+    pub(crate) fn frame_head(self, seq: u64, pieces: &[Buffer], len: usize) -> [u8; FRAME_HEAD] {
         let payload_crc = pieces.iter().fold(0, |crc, piece| crc32c::crc32c_append(crc, piece));
         let mut head = [0; FRAME_HEAD];
         head[..4].copy_from_slice(&FRAME_MAGIC);

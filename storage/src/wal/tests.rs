@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use arrow::buffer::Buffer;
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -31,7 +32,7 @@ fn segment(payloads: &[&[u8]]) -> (Vec<u8>, Vec<Range<usize>>) {
     let mut frames = Vec::new();
     for (seq, payload) in (1..).zip(payloads) {
         let from = bytes.len();
-        bytes.extend(SEGMENT.frame_head(seq, &[payload.to_vec()], payload.len()));
+        bytes.extend(SEGMENT.frame_head(seq, &[Buffer::from(*payload)], payload.len()));
         bytes.extend_from_slice(payload);
         frames.push(from..bytes.len());
     }
@@ -177,7 +178,7 @@ fn payloads_that_contain_frames_do_not_pass_for_them() {
     // An attacker who does not know the salt sends a frame within telemetry, and the frame around it is
     // damaged: the reader comes by the inner one when it looks for the next good frame.
     let other = SegmentHead { first_seq: 1, salt: 1 };
-    let mut inner = other.frame_head(2, &[b"forged".to_vec()], 6).to_vec();
+    let mut inner = other.frame_head(2, &[Buffer::from(b"forged")], 6).to_vec();
     inner.extend_from_slice(b"forged");
     let (mut bytes, frames) = segment(&[b"one", &inner, b"three"]);
     bytes[frames[1].start] ^= 1;
@@ -200,8 +201,8 @@ fn rows_of(table: Table, rows: usize) -> arrow::record_batch::RecordBatch {
 fn payload_of(tenant: &TenantId, parts: &[(Table, usize)]) -> (Vec<u8>, Vec<usize>) {
     let parts: Vec<_> = parts.iter().map(|(table, rows)| (*table, rows_of(*table, *rows))).collect();
     let (payload, sizes) = frame::encode(tenant, &parts).expect("it fits");
-    assert_eq!(payload.len, payload.pieces.iter().map(Vec::len).sum::<usize>());
-    (payload.pieces.concat(), sizes)
+    assert_eq!(payload.len, payload.pieces.iter().map(Buffer::len).sum::<usize>());
+    (payload.pieces.iter().flat_map(|piece| piece.to_vec()).collect(), sizes)
 }
 
 proptest! {
@@ -333,7 +334,7 @@ impl Medium for Recorder {
 fn append(payload: Vec<u8>) -> (Command, oneshot::Receiver<Result<u64, WriteError>>) {
     let (answer, answered) = oneshot::channel();
     let len = payload.len();
-    let payload = Payload { pieces: vec![payload], len };
+    let payload = Payload { pieces: vec![Buffer::from_vec(payload)], len };
     let rows = Rows { tenant: TenantId::default(), parts: Vec::new(), series: Vec::new() };
     let pending = Pending::default();
     (Command::Append(Append { payload, rows, pending, answer }), answered)

@@ -156,7 +156,7 @@ impl SideColumns {
         self.offset.append_value(side.offset);
         side.counts.iter().for_each(|count| self.counts.append_value(to_long(*count)));
         self.elements += side.counts.len();
-        self.rows.end_row_not_null(self.elements);
+        self.rows.end_row(self.elements);
     }
 
     fn finish(mut self, out: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
@@ -182,7 +182,7 @@ fn finish_series(rows: impl Iterator<Item = SeriesRow>) -> Result<RecordBatch, A
         for (name, value) in row.labels.iter() {
             labels.value(name).append_value(value);
         }
-        labels.end_row_not_null();
+        labels.end_row();
         kind.append_value(row.kind);
         unit.append_option(row.unit);
         help.append_option(row.help);

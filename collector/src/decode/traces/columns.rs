@@ -2,238 +2,277 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder,
-    RecordBatch, StringBuilder,
-};
+use arrow::array::{BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch};
 use arrow::error::ArrowError;
 use weir_storage::Table;
-use weir_storage::schema::{self, PROMOTED};
+use weir_storage::schema::PROMOTED;
 
 use super::super::attributes::{Attribute, AttributeMaps, Attributes, TextMaps, Value, promoted};
-use super::super::columns::{ListRows, Moment, push_text};
+use super::super::columns::Moment;
+use super::super::columns::sparse::{Blobs, Finished, Longs, Rows, Sparse, Texts};
 use super::super::origin::{OriginColumns, Resource, Scope};
 use super::{Event, Link, Scratch, Span};
 
 /// The columns of `spans`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SpanColumns {
-    trace_id: BinaryBuilder,
-    span_id: BinaryBuilder,
-    parent_span_id: BinaryBuilder,
-    trace_state: StringBuilder,
-    flags: Int64Builder,
-    service: StringBuilder,
-    name: StringBuilder,
-    kind: Int32Builder,
-    status: Int32Builder,
-    status_message: StringBuilder,
+    rows: usize,
+    trace_id: Sparse<Blobs>,
+    span_id: Sparse<Blobs>,
+    parent_span_id: Sparse<Blobs>,
+    trace_state: Sparse<Texts>,
+    flags: Vec<i64>,
+    service: Sparse<Texts>,
+    name: Sparse<Texts>,
+    kind: Vec<i32>,
+    status: Vec<i32>,
+    status_message: Sparse<Texts>,
     start_time: Moment,
-    duration_ns: Int64Builder,
-    end_before_start: BooleanBuilder,
+    duration_ns: Vec<i64>,
+    end_before_start: Vec<bool>,
     promoted: PromotedColumns,
     attributes: AttributeMaps,
-    dropped_attributes: Int64Builder,
+    dropped_attributes: Vec<i64>,
     origin: OriginColumns,
     events: EventColumns,
-    dropped_events: Int64Builder,
+    dropped_events: Vec<i64>,
     links: LinkColumns,
-    dropped_links: Int64Builder,
-    sample_weight: Float64Builder,
+    dropped_links: Vec<i64>,
 }
 
 impl SpanColumns {
+    /// Of `rows` rows, or fewer.
+    pub(super) fn new(rows: usize) -> Self {
+        Self {
+            rows: 0,
+            trace_id: Sparse::new(rows),
+            span_id: Sparse::new(rows),
+            parent_span_id: Sparse::new(rows),
+            trace_state: Sparse::new(rows),
+            flags: Vec::with_capacity(rows),
+            service: Sparse::new(rows),
+            name: Sparse::new(rows),
+            kind: Vec::with_capacity(rows),
+            status: Vec::with_capacity(rows),
+            status_message: Sparse::new(rows),
+            start_time: Moment::with_capacity(rows),
+            duration_ns: Vec::with_capacity(rows),
+            end_before_start: Vec::with_capacity(rows),
+            promoted: PromotedColumns::new(rows),
+            attributes: AttributeMaps::new(rows),
+            dropped_attributes: Vec::with_capacity(rows),
+            origin: OriginColumns::new(rows),
+            events: EventColumns::new(rows),
+            dropped_events: Vec::with_capacity(rows),
+            links: LinkColumns::new(rows),
+            dropped_links: Vec::with_capacity(rows),
+        }
+    }
+
     /// A row.
     pub(super) fn row<'a>(
         &mut self,
         span: &Span<'a>,
         scratch: &Scratch<'a>,
         resource: &Resource<'a>,
-        of_resource: &[Option<&Attribute<'a>>],
+        of_resource: &[(usize, Attribute<'a>)],
         scope: &Scope<'a>,
     ) {
-        self.trace_id.append_value(span.trace_id);
-        self.span_id.append_value(span.span_id);
-        let is_root = span.parent_span_id.iter().all(|byte| *byte == 0);
-        self.parent_span_id.append_option((!is_root).then_some(span.parent_span_id));
-        push_text(&mut self.trace_state, span.trace_state);
-        self.flags.append_value(span.flags.into());
-        self.service.append_value(resource.service);
-        self.name.append_value(span.name);
-        self.kind.append_value(span.kind);
-        self.status.append_value(span.status);
-        push_text(&mut self.status_message, span.status_message);
+        let row = self.rows;
+        self.rows += 1;
+        self.trace_id.push(row, span.trace_id);
+        self.span_id.push(row, span.span_id);
+        if span.parent_span_id.iter().any(|byte| *byte != 0) {
+            self.parent_span_id.push(row, span.parent_span_id);
+        }
+        self.trace_state.push_text(row, span.trace_state);
+        self.flags.push(span.flags.into());
+        self.service.push(row, resource.service);
+        self.name.push(row, span.name);
+        self.kind.push(span.kind);
+        self.status.push(span.status);
+        self.status_message.push_text(row, span.status_message);
         self.start_time.push(span.start);
-        self.duration_ns.append_value(span.end.saturating_sub(span.start) as i64);
-        self.end_before_start.append_value(span.end < span.start);
-        self.promoted.row(scratch.attributes.all(), of_resource, &mut self.attributes);
-        self.dropped_attributes.append_value(span.dropped_attributes.into());
-        self.origin.row(resource, scope, true);
-        self.events.row(&scratch.events, &scratch.nested);
-        self.dropped_events.append_value(span.dropped_events.into());
-        self.links.row(&scratch.links, &scratch.nested);
-        self.dropped_links.append_value(span.dropped_links.into());
-        self.sample_weight.append_value(1.0);
+        self.duration_ns.push(span.end.saturating_sub(span.start) as i64);
+        self.end_before_start.push(span.end < span.start);
+        for attribute in scratch.attributes.all() {
+            match promoted(attribute, false) {
+                Some(number) => self.promoted.push(row, number, attribute.value),
+                None => self.attributes.push(row, attribute),
+            }
+        }
+        for (number, attribute) in of_resource {
+            self.promoted.push(row, *number, attribute.value);
+        }
+        self.dropped_attributes.push(span.dropped_attributes.into());
+        self.origin.row(row, resource, scope, true);
+        self.events.row(row, &scratch.events, &scratch.nested);
+        self.dropped_events.push(span.dropped_events.into());
+        self.links.row(row, &scratch.links, &scratch.nested);
+        self.dropped_links.push(span.dropped_links.into());
     }
 
     /// The rows as a batch.
-    pub(super) fn finish(mut self) -> Result<RecordBatch, ArrowError> {
-        let mut out: Vec<ArrayRef> = vec![
-            Arc::new(self.trace_id.finish()),
-            Arc::new(self.span_id.finish()),
-            Arc::new(self.parent_span_id.finish()),
-            Arc::new(self.trace_state.finish()),
-            Arc::new(self.flags.finish()),
-            Arc::new(self.service.finish()),
-            Arc::new(self.name.finish()),
-            Arc::new(self.kind.finish()),
-            Arc::new(self.status.finish()),
-            Arc::new(self.status_message.finish()),
-        ];
-        self.start_time.finish(&mut out);
-        out.push(Arc::new(self.duration_ns.finish()));
-        out.push(Arc::new(self.end_before_start.finish()));
-        self.promoted.finish(&mut out);
+    pub(super) fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let schema = Table::Spans.schema();
+        let mut out = Finished::new(schema.fields(), self.rows);
+        out.sparse(self.trace_id)?;
+        out.sparse(self.span_id)?;
+        out.sparse(self.parent_span_id)?;
+        out.sparse(self.trace_state)?;
+        out.push(Arc::new(Int64Array::from(self.flags)));
+        out.sparse(self.service)?;
+        out.sparse(self.name)?;
+        out.push(Arc::new(Int32Array::from(self.kind)));
+        out.push(Arc::new(Int32Array::from(self.status)));
+        out.sparse(self.status_message)?;
+        self.start_time.columns().into_iter().for_each(|column| out.push(column));
+        out.push(Arc::new(Int64Array::from(self.duration_ns)));
+        out.push(Arc::new(BooleanArray::from(self.end_before_start)));
+        self.promoted.finish(&mut out)?;
         self.attributes.finish(&mut out)?;
-        out.push(Arc::new(self.dropped_attributes.finish()));
+        out.push(Arc::new(Int64Array::from(self.dropped_attributes)));
         self.origin.finish(&mut out)?;
-        out.push(self.events.finish()?);
-        out.push(Arc::new(self.dropped_events.finish()));
-        out.push(self.links.finish()?);
-        out.push(Arc::new(self.dropped_links.finish()));
-        out.push(Arc::new(self.sample_weight.finish()));
-        RecordBatch::try_new(Table::Spans.schema(), out)
+        self.events.finish(&mut out)?;
+        out.push(Arc::new(Int64Array::from(self.dropped_events)));
+        self.links.finish(&mut out)?;
+        out.push(Arc::new(Int64Array::from(self.dropped_links)));
+        out.push(Arc::new(Float64Array::from(vec![1.0; self.rows])));
+        let columns = out.columns();
+        RecordBatch::try_new(schema, columns)
     }
 }
 
 /// A column of [`PROMOTED`].
 #[derive(Debug)]
 enum PromotedColumn {
-    Text(StringBuilder),
-    Long(Int64Builder),
+    Text(Sparse<Texts>),
+    Long(Sparse<Longs>),
 }
 
 #[derive(Debug)]
-struct PromotedColumns {
-    columns: Vec<PromotedColumn>,
-    /// Which attribute of the row in hand goes where.
-    slots: Vec<Option<usize>>,
-}
-
-impl Default for PromotedColumns {
-    fn default() -> Self {
-        let column = |long| {
-            if long {
-                PromotedColumn::Long(Int64Builder::new())
-            } else {
-                PromotedColumn::Text(StringBuilder::new())
-            }
-        };
-        let columns: Vec<_> = PROMOTED.iter().map(|promoted| column(promoted.long)).collect();
-        Self { slots: vec![None; columns.len()], columns }
-    }
-}
+struct PromotedColumns(Vec<PromotedColumn>);
 
 impl PromotedColumns {
-    /// A row of the promoted attributes; the others go to `maps`, whose row is ended too.
-    fn row(
-        &mut self,
-        attributes: &[Attribute<'_>],
-        of_resource: &[Option<&Attribute<'_>>],
-        maps: &mut AttributeMaps,
-    ) {
-        self.slots.fill(None);
-        for (number, attribute) in attributes.iter().enumerate() {
-            match promoted(attribute, false) {
-                Some(column) => self.slots[column] = Some(number),
-                None => maps.push(attribute),
+    fn new(rows: usize) -> Self {
+        let column = |long| {
+            if long {
+                PromotedColumn::Long(Sparse::new(rows))
+            } else {
+                PromotedColumn::Text(Sparse::new(rows))
             }
-        }
-        maps.end_row();
-        for ((column, slot), shared) in self.columns.iter_mut().zip(&self.slots).zip(of_resource) {
-            let value = slot.map(|number| attributes[number].value).or(shared.map(|shared| shared.value));
-            match (column, value) {
-                (PromotedColumn::Text(column), Some(Value::Str(text))) => column.append_value(text),
-                (PromotedColumn::Long(column), Some(Value::Long(long))) => column.append_value(long),
-                (PromotedColumn::Text(column), _) => column.append_null(),
-                (PromotedColumn::Long(column), _) => column.append_null(),
-            }
+        };
+        Self(PROMOTED.iter().map(|promoted| column(promoted.long)).collect())
+    }
+
+    /// Gives row number `row` a value of the type that the column has.
+    #[inline]
+    fn push(&mut self, row: usize, number: usize, value: Value<'_>) {
+        match (&mut self.0[number], value) {
+            (PromotedColumn::Text(column), Value::Str(text)) => column.push(row, text),
+            (PromotedColumn::Long(column), Value::Long(long)) => column.push(row, long),
+            _ => {}
         }
     }
 
-    fn finish(self, out: &mut Vec<ArrayRef>) {
-        out.extend(self.columns.into_iter().map(|column| match column {
-            PromotedColumn::Text(mut column) => Arc::new(column.finish()) as ArrayRef,
-            PromotedColumn::Long(mut column) => Arc::new(column.finish()) as ArrayRef,
-        }));
+    fn finish(self, out: &mut Finished<'_>) -> Result<(), ArrowError> {
+        self.0.into_iter().try_for_each(|column| match column {
+            PromotedColumn::Text(column) => out.sparse(column),
+            PromotedColumn::Long(column) => out.sparse(column),
+        })
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct EventColumns {
     time: Moment,
-    name: StringBuilder,
+    name: Sparse<Texts>,
     attributes: TextMaps,
-    dropped_attributes: Int64Builder,
-    events: usize,
-    rows: ListRows,
+    dropped_attributes: Vec<i64>,
+    rows: Rows,
 }
 
 impl EventColumns {
-    fn row(&mut self, events: &[Event<'_>], nested: &Attributes<'_>) {
-        for event in events {
-            self.time.push(event.time);
-            self.name.append_value(event.name);
-            self.attributes.row(&nested.all()[event.attributes.0..event.attributes.1]);
-            self.dropped_attributes.append_value(event.dropped_attributes.into());
+    fn new(rows: usize) -> Self {
+        Self {
+            time: Moment::default(),
+            name: Sparse::new(rows),
+            attributes: TextMaps::new(rows),
+            dropped_attributes: Vec::new(),
+            rows: Rows::new(rows),
         }
-        self.events += events.len();
-        self.rows.end_row(self.events);
     }
 
-    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
-        let mut out = vec![];
-        self.time.finish(&mut out);
-        out.push(Arc::new(self.name.finish()));
-        self.attributes.finish(&mut out)?;
-        out.push(Arc::new(self.dropped_attributes.finish()));
-        self.rows.finish_structs(schema::event_fields(), out)
+    fn row(&mut self, row: usize, events: &[Event<'_>], nested: &Attributes<'_>) {
+        for event in events {
+            let number = self.dropped_attributes.len();
+            self.rows.enter(row, number);
+            self.time.push(event.time);
+            self.name.push(number, event.name);
+            self.attributes.row(number, &nested.all()[event.attributes.0..event.attributes.1]);
+            self.dropped_attributes.push(event.dropped_attributes.into());
+        }
+    }
+
+    fn finish(self, out: &mut Finished<'_>) -> Result<(), ArrowError> {
+        let count = self.dropped_attributes.len();
+        out.list(self.rows, count, |out| {
+            self.time.columns().into_iter().for_each(|column| out.push(column));
+            out.sparse(self.name)?;
+            self.attributes.finish(out)?;
+            out.push(Arc::new(Int64Array::from(self.dropped_attributes)));
+            Ok(())
+        })
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LinkColumns {
-    trace_id: BinaryBuilder,
-    span_id: BinaryBuilder,
-    trace_state: StringBuilder,
-    flags: Int64Builder,
+    trace_id: Sparse<Blobs>,
+    span_id: Sparse<Blobs>,
+    trace_state: Sparse<Texts>,
+    flags: Vec<i64>,
     attributes: TextMaps,
-    dropped_attributes: Int64Builder,
-    rows: ListRows,
+    dropped_attributes: Vec<i64>,
+    rows: Rows,
 }
 
 impl LinkColumns {
-    fn row(&mut self, links: &[Link<'_>], nested: &Attributes<'_>) {
-        for link in links {
-            self.trace_id.append_value(link.trace_id);
-            self.span_id.append_value(link.span_id);
-            push_text(&mut self.trace_state, link.trace_state);
-            self.flags.append_value(link.flags.into());
-            self.attributes.row(&nested.all()[link.attributes.0..link.attributes.1]);
-            self.dropped_attributes.append_value(link.dropped_attributes.into());
+    fn new(rows: usize) -> Self {
+        Self {
+            trace_id: Sparse::new(rows),
+            span_id: Sparse::new(rows),
+            trace_state: Sparse::new(rows),
+            flags: Vec::new(),
+            attributes: TextMaps::new(rows),
+            dropped_attributes: Vec::new(),
+            rows: Rows::new(rows),
         }
-        self.rows.end_row(self.trace_id.len());
     }
 
-    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
-        let mut out: Vec<ArrayRef> = vec![
-            Arc::new(self.trace_id.finish()),
-            Arc::new(self.span_id.finish()),
-            Arc::new(self.trace_state.finish()),
-            Arc::new(self.flags.finish()),
-        ];
-        self.attributes.finish(&mut out)?;
-        out.push(Arc::new(self.dropped_attributes.finish()));
-        self.rows.finish_structs(schema::link_fields(), out)
+    fn row(&mut self, row: usize, links: &[Link<'_>], nested: &Attributes<'_>) {
+        for link in links {
+            let number = self.flags.len();
+            self.rows.enter(row, number);
+            self.trace_id.push(number, link.trace_id);
+            self.span_id.push(number, link.span_id);
+            self.trace_state.push_text(number, link.trace_state);
+            self.flags.push(link.flags.into());
+            self.attributes.row(number, &nested.all()[link.attributes.0..link.attributes.1]);
+            self.dropped_attributes.push(link.dropped_attributes.into());
+        }
+    }
+
+    fn finish(self, out: &mut Finished<'_>) -> Result<(), ArrowError> {
+        let count = self.flags.len();
+        out.list(self.rows, count, |out| {
+            out.sparse(self.trace_id)?;
+            out.sparse(self.span_id)?;
+            out.sparse(self.trace_state)?;
+            out.push(Arc::new(Int64Array::from(self.flags)));
+            self.attributes.finish(out)?;
+            out.push(Arc::new(Int64Array::from(self.dropped_attributes)));
+            Ok(())
+        })
     }
 }

@@ -1,0 +1,428 @@
+//! Columns most of whose rows have no value: a row without one costs nothing, and a column without any costs
+//! nothing at all.
+//!
+//! A value names its row; whatever lies between it and the row before it is null.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, ListArray, MapArray,
+    NullBufferBuilder, StringArray, StructArray,
+};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Fields};
+use arrow::error::ArrowError;
+use weir_storage::schema;
+
+/// What is reserved for the texts of a column, at most: they may turn out shorter than the first.
+const RESERVED_BYTES: usize = 64 << 10;
+
+/// The values of a column, one after the other.
+pub(crate) trait Values: Default {
+    /// One of them.
+    type Value<'v>;
+
+    /// Appends a value; `rows` are expected in all.
+    fn push(&mut self, value: Self::Value<'_>, rows: usize);
+
+    /// Appends `count` values that stand for null.
+    fn skip(&mut self, count: usize);
+
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// All of them as an array.
+    fn finish(self, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError>;
+}
+
+/// Texts, or byte strings.
+#[derive(Debug, Default)]
+pub(crate) struct Bytes {
+    /// Where each begins, and where the last one ends.
+    ends: Vec<i32>,
+    bytes: Vec<u8>,
+}
+
+impl Bytes {
+    #[inline]
+    fn append(&mut self, value: &[u8], rows: usize) {
+        if self.ends.is_empty() {
+            self.begin(rows);
+        }
+        if self.bytes.is_empty() {
+            self.bytes.reserve((rows * value.len()).min(RESERVED_BYTES));
+        }
+        self.bytes.extend_from_slice(value);
+        self.ends.push(end(self.bytes.len()));
+    }
+
+    fn begin(&mut self, rows: usize) {
+        self.ends.reserve(rows + 1);
+        self.ends.push(0);
+    }
+
+    fn pad(&mut self, count: usize) {
+        if self.ends.is_empty() {
+            self.begin(count);
+        }
+        self.ends.resize(self.ends.len() + count, end(self.bytes.len()));
+    }
+
+    fn count(&self) -> usize {
+        self.ends.len().saturating_sub(1)
+    }
+
+    fn parts(mut self) -> (OffsetBuffer<i32>, Buffer) {
+        if self.ends.is_empty() {
+            self.ends.push(0);
+        }
+        (OffsetBuffer::new(self.ends.into()), Buffer::from_vec(self.bytes))
+    }
+}
+
+/// An offset; a request is paid for from a budget far below `i32::MAX`.
+fn end(len: usize) -> i32 {
+    i32::try_from(len).unwrap_or(i32::MAX)
+}
+
+/// Texts.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(Bytes);
+
+impl Values for Texts {
+    type Value<'v> = &'v str;
+
+    #[inline]
+    fn push(&mut self, value: &str, rows: usize) {
+        self.0.append(value.as_bytes(), rows);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.pad(count);
+    }
+
+    fn len(&self) -> usize {
+        self.0.count()
+    }
+
+    fn finish(self, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let (ends, bytes) = self.0.parts();
+        Ok(Arc::new(StringArray::try_new(ends, bytes, valid)?))
+    }
+}
+
+/// Byte strings.
+#[derive(Debug, Default)]
+pub(crate) struct Blobs(Bytes);
+
+impl Values for Blobs {
+    type Value<'v> = &'v [u8];
+
+    #[inline]
+    fn push(&mut self, value: &[u8], rows: usize) {
+        self.0.append(value, rows);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.pad(count);
+    }
+
+    fn len(&self) -> usize {
+        self.0.count()
+    }
+
+    fn finish(self, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let (ends, bytes) = self.0.parts();
+        Ok(Arc::new(BinaryArray::try_new(ends, bytes, valid)?))
+    }
+}
+
+/// Integers.
+#[derive(Debug, Default)]
+pub(crate) struct Longs(Vec<i64>);
+
+impl Values for Longs {
+    type Value<'v> = i64;
+
+    #[inline]
+    fn push(&mut self, value: i64, rows: usize) {
+        if self.0.is_empty() {
+            self.0.reserve(rows);
+        }
+        self.0.push(value);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.resize(self.0.len() + count, 0);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn finish(self, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(Int64Array::try_new(self.0.into(), valid)?))
+    }
+}
+
+/// Floating point numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Doubles(Vec<f64>);
+
+impl Values for Doubles {
+    type Value<'v> = f64;
+
+    #[inline]
+    fn push(&mut self, value: f64, rows: usize) {
+        if self.0.is_empty() {
+            self.0.reserve(rows);
+        }
+        self.0.push(value);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.resize(self.0.len() + count, 0.0);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn finish(self, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(Float64Array::try_new(self.0.into(), valid)?))
+    }
+}
+
+/// Truth values.
+#[derive(Debug)]
+pub(crate) struct Bools(BooleanBufferBuilder);
+
+impl Default for Bools {
+    fn default() -> Self {
+        Self(BooleanBufferBuilder::new(0))
+    }
+}
+
+impl Values for Bools {
+    type Value<'v> = bool;
+
+    fn push(&mut self, value: bool, _: usize) {
+        self.0.append(value);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.append_n(count, false);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn finish(mut self, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(BooleanArray::new(self.0.finish(), valid)))
+    }
+}
+
+/// A column of which any row may be null.
+#[derive(Debug)]
+pub(crate) struct Sparse<V> {
+    values: V,
+    valid: NullBufferBuilder,
+    rows: usize,
+}
+
+impl<V: Values> Sparse<V> {
+    /// A column of `rows` rows, or fewer.
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { values: V::default(), valid: NullBufferBuilder::new(rows), rows }
+    }
+
+    /// Gives row number `row` its value; rows come in order.
+    #[inline]
+    pub(crate) fn push(&mut self, row: usize, value: V::Value<'_>) {
+        self.reach(row);
+        self.values.push(value, self.rows);
+        self.valid.append_non_null();
+    }
+
+    #[inline]
+    fn reach(&mut self, row: usize) {
+        let missing = row - self.values.len().min(row);
+        if missing > 0 {
+            self.values.skip(missing);
+            self.valid.append_n_nulls(missing);
+        }
+    }
+
+    /// The column, of exactly `rows` rows.
+    pub(crate) fn finish(mut self, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+        if self.values.len() == 0 {
+            return Ok(schema::absent(data_type, rows));
+        }
+        self.reach(rows);
+        self.values.finish(self.valid.finish())
+    }
+}
+
+impl Sparse<Texts> {
+    /// Gives row number `row` its text, unless it is empty.
+    #[inline]
+    pub(crate) fn push_text(&mut self, row: usize, text: &str) {
+        if !text.is_empty() {
+            self.push(row, text);
+        }
+    }
+}
+
+/// Which entries of a map, or elements of a list, belong to which row; a row without any is null.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// Where each row begins among the entries.
+    starts: Vec<i32>,
+    valid: NullBufferBuilder,
+    rows: usize,
+}
+
+impl Rows {
+    /// Of `rows` rows, or fewer.
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { starts: Vec::new(), valid: NullBufferBuilder::new(rows), rows }
+    }
+
+    /// The entry number `entry` belongs to row number `row`; both come in order.
+    #[inline]
+    pub(crate) fn enter(&mut self, row: usize, entry: usize) {
+        let begun = self.starts.len();
+        if row < begun {
+            return;
+        }
+        if begun == 0 {
+            self.starts.reserve(self.rows + 1);
+        }
+        self.starts.resize(row + 1, end(entry));
+        if row > begun {
+            self.valid.append_n_nulls(row - begun);
+        }
+        self.valid.append_non_null();
+    }
+
+    /// Where `rows` rows lie among `entries`, and which are not null.
+    fn finish(mut self, rows: usize, entries: usize) -> (OffsetBuffer<i32>, Option<NullBuffer>) {
+        self.valid.append_n_nulls(rows - self.starts.len().min(rows));
+        self.starts.resize(rows + 1, end(entries));
+        (OffsetBuffer::new(self.starts.into()), self.valid.finish())
+    }
+
+    /// Lists of structs, whose columns `elements` finishes; `data_type` is that of the lists.
+    fn finish_structs(
+        self,
+        data_type: &DataType,
+        rows: usize,
+        count: usize,
+        elements: impl FnOnce(&mut Finished<'_>) -> Result<(), ArrowError>,
+    ) -> Result<ArrayRef, ArrowError> {
+        let (DataType::List(element), false) = (data_type, self.starts.is_empty()) else {
+            return Ok(schema::absent(data_type, rows));
+        };
+        let fields = fields_of(element.data_type());
+        let mut finished = Finished::new(&fields, count);
+        elements(&mut finished)?;
+        let structs = StructArray::try_new(fields.clone(), finished.columns, None)?;
+        let (ends, valid) = self.finish(rows, count);
+        Ok(Arc::new(ListArray::try_new(Arc::clone(element), ends, Arc::new(structs), valid)?))
+    }
+}
+
+fn fields_of(data_type: &DataType) -> Fields {
+    match data_type {
+        DataType::Struct(fields) => fields.clone(),
+        _ => Fields::empty(),
+    }
+}
+
+/// A column of maps from text.
+#[derive(Debug)]
+pub(crate) struct SparseMap<V> {
+    keys: Texts,
+    values: V,
+    rows: Rows,
+}
+
+impl<V: Values> SparseMap<V> {
+    /// A column of `rows` rows, or fewer.
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { keys: Texts::default(), values: V::default(), rows: Rows::new(rows) }
+    }
+
+    /// Adds an entry to row number `row`; rows come in order.
+    #[inline]
+    pub(crate) fn push(&mut self, row: usize, key: &str, value: V::Value<'_>) {
+        self.rows.enter(row, self.keys.len());
+        self.keys.push(key, self.rows.rows);
+        self.values.push(value, self.rows.rows);
+    }
+
+    /// The column, of exactly `rows` rows; `data_type` is that of the maps.
+    pub(crate) fn finish(self, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let (DataType::Map(entry, sorted), false) = (data_type, self.keys.len() == 0) else {
+            return Ok(schema::absent(data_type, rows));
+        };
+        let (ends, valid) = self.rows.finish(rows, self.keys.len());
+        let columns = vec![self.keys.finish(None)?, self.values.finish(None)?];
+        let entries = StructArray::try_new(fields_of(entry.data_type()), columns, None)?;
+        Ok(Arc::new(MapArray::try_new(Arc::clone(entry), ends, entries, valid, *sorted)?))
+    }
+}
+
+/// The columns of a batch or of a struct, as they are finished one after the other.
+#[derive(Debug)]
+pub(crate) struct Finished<'f> {
+    fields: &'f Fields,
+    rows: usize,
+    columns: Vec<ArrayRef>,
+}
+
+impl<'f> Finished<'f> {
+    /// None yet of those that `fields` describe, of `rows` rows each.
+    pub(crate) fn new(fields: &'f Fields, rows: usize) -> Self {
+        Self { fields, rows, columns: Vec::with_capacity(fields.len()) }
+    }
+
+    /// The type of the next one.
+    fn data_type(&self) -> &'f DataType {
+        self.fields.get(self.columns.len()).map_or(&DataType::Null, |field| field.data_type())
+    }
+
+    /// The next column.
+    pub(crate) fn push(&mut self, column: ArrayRef) {
+        self.columns.push(column);
+    }
+
+    /// The next column.
+    pub(crate) fn sparse<V: Values>(&mut self, column: Sparse<V>) -> Result<(), ArrowError> {
+        self.columns.push(column.finish(self.data_type(), self.rows)?);
+        Ok(())
+    }
+
+    /// The next column.
+    pub(crate) fn map<V: Values>(&mut self, column: SparseMap<V>) -> Result<(), ArrowError> {
+        self.columns.push(column.finish(self.data_type(), self.rows)?);
+        Ok(())
+    }
+
+    /// The next column: lists of `count` structs in all, whose columns `elements` finishes.
+    pub(crate) fn list(
+        &mut self,
+        rows: Rows,
+        count: usize,
+        elements: impl FnOnce(&mut Finished<'_>) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
+        self.columns.push(rows.finish_structs(self.data_type(), self.rows, count, elements)?);
+        Ok(())
+    }
+
+    /// All of them.
+    pub(crate) fn columns(self) -> Vec<ArrayRef> {
+        self.columns
+    }
+}
