@@ -5,6 +5,7 @@
 mod client;
 mod demo;
 mod graph;
+mod import;
 mod load;
 mod promql;
 mod proxy;
@@ -37,6 +38,8 @@ enum Verb {
     Query(query::QueryArgs),
     /// Show the service graph
     Graph(graph::GraphArgs),
+    /// Store telemetry from files: OTLP as the OpenTelemetry Collector writes it, Jaeger JSON
+    Import(crate::import::ImportArgs),
     /// Generate OTLP load and measure the answers
     Load(crate::load::LoadArgs),
     /// Look after a data directory that no server uses
@@ -60,6 +63,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Proxy(args) => proxy::run(args),
         Verb::Query(args) => query::run(args),
         Verb::Graph(args) => graph::run(args),
+        Verb::Import(args) => import::run(args),
         Verb::Load(args) => load::run(args),
         Verb::Storage(verb) => storage::run(verb),
         Verb::Promql(args) => promql::run(args),

@@ -18,7 +18,6 @@ use weir_model::{Clock, limits};
 
 mod batch;
 mod duration;
-mod export;
 mod ledger;
 mod logs;
 mod metrics;
@@ -30,6 +29,7 @@ mod wire;
 mod worker;
 mod world;
 
+use crate::export;
 pub(crate) use duration::duration;
 pub(crate) use report::Summary;
 
@@ -147,7 +147,7 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
     out: &mut (dyn Write + Send),
 ) -> Result<Summary, LoadError> {
-    let endpoint = endpoint(&args.to)?;
+    let endpoint = export::endpoint(&args.to).ok_or_else(|| LoadError::Address { to: args.to.clone() })?;
     let shared = Arc::new(Shared::new(&args, clock, shutdown.child_token())?);
     let mut workers = tokio::task::JoinSet::new();
     for index in 0..args.connections {
@@ -183,18 +183,4 @@ pub(crate) async fn run(
         return Err(LoadError::Nothing { to: args.to, why });
     }
     Ok(summary)
-}
-
-fn endpoint(to: &str) -> Result<tonic::transport::Endpoint, LoadError> {
-    let bad = || LoadError::Address { to: to.to_owned() };
-    let url = if to.contains("://") { to.to_owned() } else { format!("http://{to}") };
-    let endpoint = tonic::transport::Endpoint::from_shared(url).map_err(|_| bad())?;
-    if endpoint.uri().port().is_none() {
-        return Err(bad());
-    }
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(30))
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20))
 }

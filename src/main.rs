@@ -6,6 +6,8 @@
 mod cli;
 mod config;
 mod demo;
+mod export;
+mod import;
 mod load;
 mod process;
 mod serve;

@@ -18,16 +18,29 @@ use schema::{Field, Kind, Message};
 
 /// The request as protobuf.
 pub(crate) fn to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
-    let message = match signal {
+    let mut out = Vec::with_capacity(json.len() / 2);
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    parser.deserialize_map(MessageVisitor { message: request(signal), out: &mut out })?;
+    parser.end()?;
+    Ok(out)
+}
+
+/// An element of the request's one list, such as an entry of `resourceSpans`, as a request of its own.
+pub(crate) fn entry_to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    let [field] = request(signal).0 else { return Err(Error::custom("a request is a list of entries")) };
+    let mut out = Vec::with_capacity(json.len() / 2);
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    ValueSeed { field, out: &mut out, element: true }.deserialize(&mut parser)?;
+    parser.end()?;
+    Ok(out)
+}
+
+fn request(signal: Signal) -> &'static Message {
+    match signal {
         Signal::Traces => &schema::TRACES,
         Signal::Metrics => &schema::METRICS,
         Signal::Logs => &schema::LOGS,
-    };
-    let mut out = Vec::with_capacity(json.len() / 2);
-    let mut parser = serde_json::Deserializer::from_slice(json);
-    parser.deserialize_map(MessageVisitor { message, out: &mut out })?;
-    parser.end()?;
-    Ok(out)
+    }
 }
 
 /// Writes the fields of a JSON object.
@@ -320,7 +333,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Base64 of either alphabet, with or without padding, as protobuf's JSON mapping asks readers to take.
-fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     if digits.len() % 4 == 1 || text.len() - digits.len() > 2 {
         return None;

@@ -1,17 +1,20 @@
-//! The way in: OTLP over gRPC and HTTP, Zipkin, and the mesh's control plane.
+//! The way in: OTLP over gRPC and HTTP, Zipkin, files, and the mesh's control plane.
 //!
 //! In: export requests and the mesh streams of proxies. Out: rows, through [`weir_storage::Writer`], and
 //! endpoints and hints to the proxies. A request is answered when its rows are on disk, never before;
 //! nothing here reads what was stored.
 
 pub mod decode;
+pub mod import;
 
 mod body;
 mod collector;
 mod counters;
+mod encode;
 mod grpc;
 mod http;
 mod ingest;
+mod jaeger;
 mod json;
 mod mesh;
 mod status;

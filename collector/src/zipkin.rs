@@ -10,17 +10,18 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span, Status};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use serde::Deserialize;
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use weir_model::UnixNanos;
+
+use crate::encode::{ENTRIES, RECORDS, SCOPES, attribute, field, field_length, id, text};
 
 /// A span as Zipkin writes it; what is unknown is ignored, and `null` is absent.
 #[derive(Debug, Deserialize)]
@@ -81,29 +82,13 @@ pub(crate) fn to_protobuf(json: &[u8], now: UnixNanos) -> Result<Vec<u8>, serde_
         let resource = Resource { attributes: name.into_iter().collect(), ..Resource::default() };
         let of_service = ResourceSpans { resource: Some(resource), ..ResourceSpans::default() };
         let head = of_service.encode_to_vec();
-        let length = head.len() + field_length(SCOPE_SPANS, scope_spans.len());
-        field(RESOURCE_SPANS, length, &mut out);
+        let length = head.len() + field_length(SCOPES, scope_spans.len());
+        field(ENTRIES, length, &mut out);
         out.extend_from_slice(&head);
-        field(SCOPE_SPANS, scope_spans.len(), &mut out);
+        field(SCOPES, scope_spans.len(), &mut out);
         out.extend_from_slice(&scope_spans);
     }
     Ok(out)
-}
-
-/// Field numbers of `ExportTraceServiceRequest`, `ResourceSpans` and `ScopeSpans`.
-const RESOURCE_SPANS: u32 = 1;
-const SCOPE_SPANS: u32 = 2;
-const SPANS: u32 = 2;
-
-/// The head of a field that holds a message of so many bytes.
-fn field(number: u32, length: usize, out: &mut Vec<u8>) {
-    encode_key(number, WireType::LengthDelimited, out);
-    encode_varint(length as u64, out);
-}
-
-/// Bytes of such a field with its head.
-fn field_length(number: u32, length: usize) -> usize {
-    key_len(number) + encoded_len_varint(length as u64) + length
 }
 
 /// Encodes the spans of a list: by service, the bytes of a `ScopeSpans`.
@@ -125,7 +110,7 @@ impl<'de> Visitor<'de> for Spans {
             let service = service.unwrap_or_default().to_owned();
             let span = to_span(sent, self.now);
             let out = by_service.entry(service).or_default();
-            field(SPANS, span.encoded_len(), out);
+            field(RECORDS, span.encoded_len(), out);
             span.encode_raw(out);
         }
         Ok(by_service)
@@ -180,19 +165,6 @@ fn kind(sent: Option<&str>) -> SpanKind {
     }
 }
 
-/// The bytes of a hex id, filled up with zeros on the left; empty where it is none.
-fn id(hex: &str, bytes: usize) -> Vec<u8> {
-    if hex.is_empty() || hex.len() > 2 * bytes || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Vec::new();
-    }
-    let mut id = vec![0; bytes];
-    for (at, digit) in hex.bytes().rev().enumerate() {
-        let value = char::from(digit).to_digit(16).unwrap_or_default() as u8;
-        id[bytes - 1 - at / 2] |= value << (4 * (at % 2));
-    }
-    id
-}
-
 /// `<prefix>.address` and `<prefix>.port` of an endpoint.
 fn address(prefix: &str, endpoint: &Endpoint<'_>) -> Vec<KeyValue> {
     let ip = endpoint.ipv6.as_deref().or(endpoint.ipv4.as_deref()).filter(|ip| !ip.is_empty());
@@ -200,14 +172,6 @@ fn address(prefix: &str, endpoint: &Endpoint<'_>) -> Vec<KeyValue> {
     let port = endpoint.port.filter(|port| *port > 0);
     let port = port.map(|port| attribute(&format!("{prefix}.port"), Value::IntValue(port.into())));
     ip.into_iter().chain(port).collect()
-}
-
-fn text(key: &str, value: String) -> KeyValue {
-    attribute(key, Value::StringValue(value))
-}
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 #[cfg(test)]
@@ -265,13 +229,6 @@ mod tests {
             ("network.peer.port", "IntValue(9000)"),
         ];
         assert_eq!(attributes(&span), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    }
-
-    #[test]
-    fn short_ids_are_filled_up_and_wrong_ones_are_left_to_the_decoder() {
-        assert_eq!(id("a", 8), [0, 0, 0, 0, 0, 0, 0, 0x0a]);
-        assert_eq!(id("0123456789abcdef", 16)[..9], [0, 0, 0, 0, 0, 0, 0, 0, 0x01]);
-        assert_eq!((id("", 8), id("xyz", 8), id("0123456789abcdef0", 8)), (vec![], vec![], vec![]));
     }
 
     #[test]

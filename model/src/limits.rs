@@ -148,6 +148,17 @@ pub const LOAD_OPERATIONS: usize = 10_000;
 pub const LOAD_BATCH: usize = 50_000;
 /// Connections of the load generator.
 pub const LOAD_CONNECTIONS: usize = 256;
+/// Largest piece of an imported file that is held to be read: a trace of Jaeger's, an entry of
+/// `resourceSpans` and its like, or a length-prefixed message. A line may hold any number of them.
+pub const IMPORT_PIECE_BYTES: usize = OTLP_REQUEST_BYTES;
+/// Bytes of an import's requests: below the 4 MiB that gRPC servers take by default …
+pub const IMPORT_BATCH_BYTES: usize = 1 << 20;
+/// … and their records; a larger record travels alone.
+pub const IMPORT_BATCH_RECORDS: usize = 8_192;
+/// Requests of an import that are read ahead of the one that is being stored.
+pub const IMPORT_AHEAD: usize = 4;
+/// Faults of imported files that are told one by one; further ones are counted.
+pub const IMPORT_FAULTS: usize = 20;
 /// Requests of the demo's open-loop load in flight at once; further ones are not sent and counted as failed.
 pub const DEMO_IN_FLIGHT: usize = 1_024;
 /// Bytes of a request or an answer that a demo service reads.

@@ -11,7 +11,6 @@ use tonic::transport::Channel;
 use weir_model::{Clock, UnixNanos};
 
 use super::batch::Batch;
-use super::export::{Outcome, export};
 use super::ledger::Ledger;
 use super::logs::Logs;
 use super::metrics::Metrics;
@@ -19,6 +18,7 @@ use super::report::{Second, Summary, Tally};
 use super::spans::Spans;
 use super::world::World;
 use super::{LoadArgs, LoadError, Signal};
+use crate::export::{Outcome, export};
 
 /// First pause after a failure; each further one doubles it.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -214,7 +214,7 @@ impl Worker {
         loop {
             let sent = Instant::now();
             let pause = match export(&self.channel, self.generator.path(), batch.body.clone()).await {
-                Outcome::Acknowledged { rejected } => {
+                Outcome::Acknowledged { rejected, .. } => {
                     self.shared.acknowledged(self.index, &batch, rejected, sent.elapsed())?;
                     (self.back_off, self.alive) = (BACK_OFF, Instant::now());
                     return Ok(true);
@@ -223,8 +223,8 @@ impl Worker {
                     self.shared.books().tally.overloaded();
                     retry_after.min(BACK_OFF_MOST)
                 }
-                Outcome::Failed(why) => {
-                    self.shared.books().tally.failed(batch.records, why);
+                Outcome::Failed { code, why } => {
+                    self.shared.books().tally.failed(batch.records, format!("{code:?}: {why}"));
                     self.shared.give_back(batch.records);
                     let pause = self.back_off;
                     self.back_off = (pause * 2).min(BACK_OFF_MOST);

@@ -14,9 +14,9 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 use weir_model::{Clock, UnixNanos};
 
-use super::super::export::{ExportReply, PartialSuccess};
 use super::super::{LoadArgs, LoadError, Signal, run};
 use super::spans_of;
+use crate::export::{ExportReply, PartialSuccess};
 
 /// What the receiver does with its `n`th request.
 type Script = fn(usize) -> Answer;

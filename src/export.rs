@@ -5,40 +5,47 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// Acknowledged, but for `rejected` records.
     Acknowledged {
         /// Records that the collector named as bad.
         rejected: u64,
+        /// What it said about them.
+        message: String,
     },
     /// Nothing was taken; the collector said when to send the same again.
     Overloaded {
         /// Its wish.
         retry_after: Duration,
     },
-    /// Failed. Whether anything was stored is unknown.
-    Failed(String),
+    /// Failed. Whether anything was stored is unknown, unless the code says it.
+    Failed {
+        /// What kind of failure.
+        code: Code,
+        /// What the collector, or the connection to it, said.
+        why: String,
+    },
 }
 
 /// The answer to an export of any signal: all three have the same shape.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ExportReply {
+pub(crate) struct ExportReply {
     #[prost(message, optional, tag = "1")]
-    pub(super) partial_success: Option<PartialSuccess>,
+    pub(crate) partial_success: Option<PartialSuccess>,
 }
 
 /// Which part of a request was not taken.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct PartialSuccess {
+pub(crate) struct PartialSuccess {
     #[prost(int64, tag = "1")]
-    pub(super) rejected: i64,
+    pub(crate) rejected: i64,
     #[prost(string, tag = "2")]
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// `google.rpc.Status`, as `grpc-status-details-bin` carries it.
@@ -71,17 +78,31 @@ struct Delay {
     nanos: i32,
 }
 
+/// Where `to`, as `host:port` or a URL, leads; `None` where it is no address.
+pub(crate) fn endpoint(to: &str) -> Option<Endpoint> {
+    let url = if to.contains("://") { to.to_owned() } else { format!("http://{to}") };
+    let endpoint = Endpoint::from_shared(url).ok()?;
+    endpoint.uri().port()?;
+    Some(
+        endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(30))
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20),
+    )
+}
+
 /// Sends `body` to the export method at `path`.
-pub(super) async fn export(channel: &Channel, path: &'static str, body: Bytes) -> Outcome {
+pub(crate) async fn export(channel: &Channel, path: &'static str, body: Bytes) -> Outcome {
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     if let Err(error) = grpc.ready().await {
-        return Outcome::Failed(error.to_string());
+        return Outcome::Failed { code: Code::Unavailable, why: error.to_string() };
     }
     let path = http::uri::PathAndQuery::from_static(path);
     match grpc.unary(Request::new(body), path, RawCodec).await {
         Ok(reply) => {
-            let rejected = reply.into_inner().partial_success.map_or(0, |partial| partial.rejected.max(0));
-            Outcome::Acknowledged { rejected: rejected as u64 }
+            let partial = reply.into_inner().partial_success.unwrap_or_default();
+            Outcome::Acknowledged { rejected: partial.rejected.max(0) as u64, message: partial.message }
         }
         Err(status) => outcome_of(&status),
     }
@@ -92,7 +113,7 @@ fn outcome_of(status: &Status) -> Outcome {
     let overloaded = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
     match retry_after(status.details()) {
         Some(retry_after) if overloaded => Outcome::Overloaded { retry_after },
-        _ => Outcome::Failed(format!("{:?}: {}", status.code(), status.message())),
+        _ => Outcome::Failed { code: status.code(), why: status.message().to_owned() },
     }
 }
 
@@ -164,9 +185,9 @@ mod tests {
         let busy = Status::with_details(Code::Unavailable, "busy", details(1, 500_000_000));
         assert_eq!(outcome_of(&busy), Outcome::Overloaded { retry_after: Duration::from_millis(1500) });
         let gone = Status::unavailable("gone");
-        assert!(matches!(outcome_of(&gone), Outcome::Failed(_)));
+        assert!(matches!(outcome_of(&gone), Outcome::Failed { .. }));
         let bad = Status::with_details(Code::InvalidArgument, "bad", details(1, 0));
-        assert!(matches!(outcome_of(&bad), Outcome::Failed(_)));
+        assert!(matches!(outcome_of(&bad), Outcome::Failed { .. }));
     }
 
     #[test]
