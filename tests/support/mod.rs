@@ -1,9 +1,12 @@
 //! Real processes for whole-system tests: start them, wait until they serve, ask them, kill them.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod ledger;
+pub(crate) mod strace;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,21 +50,29 @@ impl Process {
 
     /// The first line of stderr that starts with `ready`, split into its `key=value` words.
     pub(crate) fn ready(&mut self) -> Ready {
+        self.ready_or_ended().unwrap_or_else(|ended| panic!("{} ended ({ended}):\n{}", self.name, self.log()))
+    }
+
+    /// Like [`Process::ready`], or how it ended before that.
+    pub(crate) fn ready_or_ended(&mut self) -> Result<Ready, ExitStatus> {
         let deadline = Instant::now() + READY;
         loop {
+            let ended = self.ended();
             let line = self.stderr.lock().unwrap().iter().find(|line| line.starts_with("ready")).cloned();
             if let Some(line) = line {
-                return Ready(line);
+                return Ok(Ready(line));
             }
-            let ended = self.child.try_wait().unwrap();
-            assert!(
-                ended.is_none() && Instant::now() < deadline,
-                "{} is not ready ({ended:?}):\n{}",
-                self.name,
-                self.log()
-            );
+            if let Some(status) = ended {
+                return Err(status);
+            }
+            assert!(Instant::now() < deadline, "{} is not ready:\n{}", self.name, self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Everything it wrote to stderr.
@@ -89,10 +100,10 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(&mut self, at_most: Duration) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self, at_most: Duration) -> ExitStatus {
         let deadline = Instant::now() + at_most;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(Instant::now() < deadline, "{} does not end:\n{}", self.name, self.log());
@@ -134,6 +145,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on `data_dir` with free ports.
     pub(crate) fn start(data_dir: &Path, extra: &[&str]) -> Self {
+        let mut process = Process::start("weir serve", &mut Self::command(data_dir, extra));
+        let ready = process.ready();
+        Self::of(process, &ready)
+    }
+
+    /// The command that starts one on `data_dir` with free ports.
+    pub(crate) fn command(data_dir: &Path, extra: &[&str]) -> Command {
         let mut command = weir();
         command.arg("serve").arg("--data-dir").arg(data_dir);
         for door in ["--otlp-grpc", "--otlp-http", "--http"] {
@@ -141,8 +159,12 @@ impl Server {
                 command.args([door, "127.0.0.1:0"]);
             }
         }
-        let mut process = Process::start("weir serve", command.args(extra));
-        let ready = process.ready();
+        command.args(extra);
+        command
+    }
+
+    /// The server that `process` is, by what it said when it was ready.
+    pub(crate) fn of(process: Process, ready: &Ready) -> Self {
         Self {
             otlp_grpc: ready.get("otlp_grpc"),
             otlp_http: ready.get("otlp_http"),
