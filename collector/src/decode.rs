@@ -104,10 +104,12 @@ reasons! {
     Scale = "bad_scale": "exponential histogram's scale is not in -10 to 20",
     /// A data point with more attributes than [`limits::SERIES_LABELS`].
     Labels = "too_many_labels": "data point has more than 128 attributes",
-    /// A delta point older than the last one of its series.
-    OutOfOrder = "out_of_order": "delta point is older than the last one of its series",
+    /// A delta point that overlaps the last one of its series, or comes before it.
+    OutOfOrder = "out_of_order": "delta point overlaps the last one of its series or comes before it",
     /// More delta series than [`limits::DELTA_SERIES`].
     DeltaSeries = "too_many_delta_series": "too many delta series, send cumulative ones",
+    /// More exemplars than [`limits::POINT_EXEMPLARS`].
+    ManyExemplars = "too_many_exemplars": "data point has more than 1001 exemplars",
     /// Another label set has the same series id.
     Collision = "series_collision": "another series has the same id",
     /// The tenant has as many series as it may.
@@ -154,6 +156,8 @@ pub struct Decoded {
     pub rejected: Rejected,
     /// Attributes left out because their key was there already.
     pub repeated_attributes: u64,
+    /// Exemplars that are not in `parts` although their data points are.
+    pub dropped_exemplars: Rejected,
 }
 
 /// Why nothing of a request was taken.

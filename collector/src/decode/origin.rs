@@ -180,7 +180,7 @@ pub(super) fn count_nested(mut message: Reader<'_>) -> Result<u64, Malformed> {
     Ok(count)
 }
 
-/// The columns that spans and logs share.
+/// The columns that spans, logs and series share.
 #[derive(Debug, Default)]
 pub(super) struct OriginColumns {
     resource: AttributeMaps,
@@ -209,6 +209,18 @@ impl OriginColumns {
         self.scope.row(&scope.attributes);
         self.scope_dropped.append_value(scope.dropped_attributes.into());
         push_text(&mut self.scope_schema_url, scope.schema_url);
+    }
+
+    /// A row that says nothing, where that is allowed.
+    pub(super) fn null_row(&mut self) {
+        self.resource.end_row();
+        self.resource_dropped.append_null();
+        self.resource_schema_url.append_null();
+        self.scope_name.append_null();
+        self.scope_version.append_null();
+        self.scope.end_row();
+        self.scope_dropped.append_null();
+        self.scope_schema_url.append_null();
     }
 
     /// The columns, in the order of the schema.

@@ -1,16 +1,21 @@
-//! The columns of `samples`, `histograms` and `series`, in the order of their schemas.
+//! The rows of a request: the columns of `samples` and `histograms` in the order of their schemas, and beside
+//! them those of `exemplars` and `series`.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder};
+use arrow::array::{
+    ArrayRef, Float64Builder, Int16Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder,
+};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use weir_model::SeriesId;
+use weir_model::{SeriesId, UnixNanos};
+use weir_storage::Table;
 use weir_storage::schema::list_of;
-use weir_storage::{Labels, Table};
 
 use super::super::columns::{ListRows, MapColumn, Moment, OptionalMicros};
-use super::points::{Exponential, Side};
+use super::described::{SeriesColumns, SeriesRow};
+use super::exemplars::ExemplarColumns;
+use super::points::{Exponential, Rest, Side};
 use super::stale;
 
 /// All rows of a request but those of `series`.
@@ -18,23 +23,23 @@ use super::stale;
 pub(super) struct Rows {
     samples: SampleColumns,
     histograms: HistogramColumns,
-}
-
-/// A row of `series`.
-#[derive(Debug)]
-pub(super) struct SeriesRow {
-    pub(super) labels: Labels,
-    pub(super) id: SeriesId,
-    pub(super) time: u64,
-    pub(super) kind: &'static str,
-    pub(super) unit: Option<Arc<str>>,
-    pub(super) help: Option<Arc<str>>,
+    pub(super) exemplars: ExemplarColumns,
 }
 
 impl Rows {
-    pub(super) fn sample(&mut self, name: &str, id: SeriesId, time: u64, start: u64, value: f64) {
+    /// A row of `samples`; `rest` is what of the point this row says and no column does.
+    pub(super) fn sample(
+        &mut self,
+        name: &str,
+        id: SeriesId,
+        time: u64,
+        start: u64,
+        value: f64,
+        rest: &[Rest],
+    ) {
         self.samples.key.push(name, id, time, start);
         self.samples.value.append_value(value);
+        push_rest(&mut self.samples.point, rest);
     }
 
     pub(super) fn histogram(&mut self, name: &str, temporality: i32, id: SeriesId, point: &Exponential) {
@@ -42,13 +47,18 @@ impl Rows {
     }
 
     /// The batches that have rows, those of `series` first.
-    pub(super) fn finish(
+    pub(super) fn finish<'a>(
         self,
-        series: impl Iterator<Item = SeriesRow>,
+        series: impl Iterator<Item = SeriesRow<'a>>,
     ) -> Result<Vec<(Table, RecordBatch)>, ArrowError> {
-        let series = finish_series(series)?;
-        let (samples, histograms) = (self.samples.finish()?, self.histograms.finish()?);
-        let parts = [(Table::Series, series), (Table::Samples, samples), (Table::Histograms, histograms)];
+        let mut of_series = SeriesColumns::default();
+        series.for_each(|row| of_series.row(row));
+        let parts = [
+            (Table::Series, of_series.finish()?),
+            (Table::Samples, self.samples.finish()?),
+            (Table::Histograms, self.histograms.finish()?),
+            (Table::Exemplars, self.exemplars.finish()?),
+        ];
         Ok(parts.into_iter().filter(|(_, batch)| batch.num_rows() > 0).collect())
     }
 }
@@ -59,6 +69,7 @@ struct KeyColumns {
     series_id: Int64Builder,
     time: Moment,
     start_time: OptionalMicros,
+    start_time_nanos: Int16Builder,
 }
 
 impl KeyColumns {
@@ -67,12 +78,14 @@ impl KeyColumns {
         self.series_id.append_value(id.to_column());
         self.time.push(time);
         self.start_time.push(start);
+        self.start_time_nanos.append_option((start > 0).then(|| UnixNanos(start).to_columns().1));
     }
 
     fn finish(mut self) -> Vec<ArrayRef> {
         let mut out: Vec<ArrayRef> = vec![Arc::new(self.metric.finish()), Arc::new(self.series_id.finish())];
         self.time.finish(&mut out);
         out.push(self.start_time.finish());
+        out.push(Arc::new(self.start_time_nanos.finish()));
         out
     }
 }
@@ -81,12 +94,21 @@ impl KeyColumns {
 struct SampleColumns {
     key: KeyColumns,
     value: Float64Builder,
+    point: MapColumn<StringBuilder>,
+}
+
+fn push_rest(column: &mut MapColumn<StringBuilder>, rest: &[Rest]) {
+    for (name, value) in rest {
+        column.value(name).append_value(value);
+    }
+    column.end_row();
 }
 
 impl SampleColumns {
     fn finish(mut self) -> Result<RecordBatch, ArrowError> {
         let mut out = self.key.finish();
         out.push(Arc::new(self.value.finish()));
+        out.push(Arc::new(self.point.finish(DataType::Utf8)?));
         RecordBatch::try_new(Table::Samples.schema(), out)
     }
 }
@@ -104,6 +126,7 @@ struct HistogramColumns {
     zero_count: Int64Builder,
     positive: SideColumns,
     negative: SideColumns,
+    point: MapColumn<StringBuilder>,
     rows: usize,
 }
 
@@ -114,13 +137,14 @@ impl HistogramColumns {
         self.scale.append_value(point.scale);
         self.count.append_value(to_long(point.count));
         // As Prometheus has it: a histogram whose sum is the stale marker ends its series.
-        self.sum.append_option(if point.key.no_value { Some(stale()) } else { point.sum });
+        self.sum.append_option(if point.key.no_value() { Some(stale()) } else { point.sum });
         self.min.append_option(point.min);
         self.max.append_option(point.max);
         self.zero_threshold.append_value(point.zero_threshold);
         self.zero_count.append_value(to_long(point.zero_count));
         self.positive.row(&point.positive);
         self.negative.row(&point.negative);
+        push_rest(&mut self.point, &point.rest());
         self.rows += 1;
     }
 
@@ -139,6 +163,7 @@ impl HistogramColumns {
         self.positive.finish(&mut out)?;
         self.negative.finish(&mut out)?;
         out.push(arrow::array::new_null_array(&list_of(DataType::Float64), self.rows));
+        out.push(Arc::new(self.point.finish(DataType::Utf8)?));
         RecordBatch::try_new(Table::Histograms.schema(), out)
     }
 }
@@ -168,28 +193,4 @@ impl SideColumns {
 
 fn to_long(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn finish_series(rows: impl Iterator<Item = SeriesRow>) -> Result<RecordBatch, ArrowError> {
-    let (mut metric, mut series_id, mut time) =
-        (StringBuilder::new(), Int64Builder::new(), Moment::default());
-    let mut labels = MapColumn::<StringBuilder>::default();
-    let (mut kind, mut unit, mut help) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    for row in rows {
-        metric.append_value(row.labels.metric());
-        series_id.append_value(row.id.to_column());
-        time.push(row.time);
-        for (name, value) in row.labels.iter() {
-            labels.value(name).append_value(value);
-        }
-        labels.end_row_not_null();
-        kind.append_value(row.kind);
-        unit.append_option(row.unit);
-        help.append_option(row.help);
-    }
-    let mut out: Vec<ArrayRef> = vec![Arc::new(metric.finish()), Arc::new(series_id.finish())];
-    time.finish(&mut out);
-    out.push(Arc::new(labels.finish(DataType::Utf8)?));
-    out.extend([Arc::new(kind.finish()) as ArrayRef, Arc::new(unit.finish()), Arc::new(help.finish())]);
-    RecordBatch::try_new(Table::Series.schema(), out)
 }
