@@ -79,6 +79,8 @@ reasons! {
     InvalidUtf8 = "invalid_utf8": "text is not valid UTF-8",
     /// An attribute value nested deeper than [`limits::ANY_VALUE_DEPTH`].
     TooDeep = "too_deep": "attribute value is nested more than 32 deep",
+    /// A span in JSON with a value of another type than its format's.
+    Form = "bad_form": "span lacks an id or has a value of the wrong type",
     /// A record of more parts than [`limits::RECORD_PARTS`].
     ManyParts = "too_many_parts": "record has more than 100000 attributes, events and links",
     /// A time further ahead than [`limits::FUTURE_SKEW`].
