@@ -23,6 +23,7 @@ struct PerSignal {
     accepted: AtomicU64,
     repeated_attributes: AtomicU64,
     rejected: Vec<AtomicU64>,
+    dropped_exemplars: Vec<AtomicU64>,
     refused: [AtomicU64; Refusal::NAMES.len()],
 }
 
@@ -34,6 +35,7 @@ impl Default for PerSignal {
             accepted: AtomicU64::default(),
             repeated_attributes: AtomicU64::default(),
             rejected: Reason::ALL.iter().map(|_| AtomicU64::default()).collect(),
+            dropped_exemplars: Reason::ALL.iter().map(|_| AtomicU64::default()).collect(),
             refused: Default::default(),
         }
     }
@@ -65,6 +67,9 @@ impl Counters {
         add(&counters.repeated_attributes, decoded.repeated_attributes);
         for (reason, count) in decoded.rejected.iter() {
             add(&counters.rejected[reason as usize], count);
+        }
+        for (reason, count) in decoded.dropped_exemplars.iter() {
+            add(&counters.dropped_exemplars[reason as usize], count);
         }
     }
 
@@ -100,6 +105,13 @@ impl Counters {
                     let labels = format!("signal=\"{}\",reason=\"{}\"", signal.name(), reason.name());
                     line(out, "rejected", &labels, counter);
                 }
+            }
+        }
+        head(out, "dropped_exemplars", "Exemplars dropped although their data points were stored.");
+        for reason in Reason::ALL {
+            let counter = &self.of(Signal::Metrics).dropped_exemplars[*reason as usize];
+            if counter.load(Ordering::Relaxed) > 0 {
+                line(out, "dropped_exemplars", &format!("reason=\"{}\"", reason.name()), counter);
             }
         }
         head(out, "refused", "Requests refused as a whole.");

@@ -79,6 +79,8 @@ reasons! {
     InvalidUtf8 = "invalid_utf8": "text is not valid UTF-8",
     /// An attribute value nested deeper than [`limits::ANY_VALUE_DEPTH`].
     TooDeep = "too_deep": "attribute value is nested more than 32 deep",
+    /// A span in JSON with a value of another type than its format's.
+    Form = "bad_form": "span lacks an id or has a value of the wrong type",
     /// A record of more parts than [`limits::RECORD_PARTS`].
     ManyParts = "too_many_parts": "record has more than 100000 attributes, events and links",
     /// A time further ahead than [`limits::FUTURE_SKEW`].
@@ -104,10 +106,12 @@ reasons! {
     Scale = "bad_scale": "exponential histogram's scale is not in -10 to 20",
     /// A data point with more attributes than [`limits::SERIES_LABELS`].
     Labels = "too_many_labels": "data point has more than 128 attributes",
-    /// A delta point older than the last one of its series.
-    OutOfOrder = "out_of_order": "delta point is older than the last one of its series",
+    /// A delta point that overlaps the last one of its series, or comes before it.
+    OutOfOrder = "out_of_order": "delta point overlaps the last one of its series or comes before it",
     /// More delta series than [`limits::DELTA_SERIES`].
     DeltaSeries = "too_many_delta_series": "too many delta series, send cumulative ones",
+    /// More exemplars than [`limits::POINT_EXEMPLARS`].
+    ManyExemplars = "too_many_exemplars": "data point has more than 1001 exemplars",
     /// Another label set has the same series id.
     Collision = "series_collision": "another series has the same id",
     /// The tenant has as many series as it may.
@@ -154,6 +158,8 @@ pub struct Decoded {
     pub rejected: Rejected,
     /// Attributes left out because their key was there already.
     pub repeated_attributes: u64,
+    /// Exemplars that are not in `parts` although their data points are.
+    pub dropped_exemplars: Rejected,
 }
 
 /// Why nothing of a request was taken.

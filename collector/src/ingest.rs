@@ -8,7 +8,7 @@ use weir_storage::{SeriesIndex, WriteBatch, Writer};
 
 use crate::body::{Admission, Admitted, Encoding, inflate};
 use crate::counters::Counters;
-use crate::decode::{self, Decoded, DeltaState, Rejected, Series, Signal};
+use crate::decode::{self, Decoded, DeltaState, Reason, Rejected, Series, Signal};
 use crate::status::Refusal;
 use crate::{json, zipkin};
 
@@ -79,17 +79,20 @@ impl Ingest {
             body = inflate(encoding, &body, &mut admitted)?;
         }
         self.counters.read(signal, body.len());
-        let protobuf = match format {
-            Format::Protobuf => None,
-            Format::Json => Some(json::to_protobuf(signal, &body)),
-            Format::Zipkin => Some(zipkin::to_protobuf(&body, self.clock.now())),
-        };
-        if let Some(protobuf) = protobuf {
-            let malformed = |error| Refusal::Malformed(format!("malformed JSON: {error}"));
-            body = protobuf.map_err(malformed)?.into();
+        let malformed = |error| Refusal::Malformed(format!("malformed JSON: {error}"));
+        let mut misshapen = 0;
+        match format {
+            Format::Protobuf => {}
+            Format::Json => body = json::to_protobuf(signal, &body).map_err(malformed)?.into(),
+            Format::Zipkin => {
+                let spans = zipkin::to_protobuf(&body, self.clock.now()).map_err(malformed)?;
+                (body, misshapen) = (spans.protobuf.into(), spans.rejected);
+            }
         }
         let known = |id, labels: &_, date| self.series.known(id, labels, date);
         let series = Series { known: &known, deltas: &self.deltas };
-        Ok((decode::decode(signal, &body, self.clock.now(), &series)?, admitted))
+        let mut decoded = decode::decode(signal, &body, self.clock.now(), &series)?;
+        decoded.rejected.add(Reason::Form, misshapen);
+        Ok((decoded, admitted))
     }
 }

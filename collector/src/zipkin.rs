@@ -1,24 +1,31 @@
 //! Zipkin v2 JSON (zipkin.io, "Zipkin API", `/api/v2/spans`) to OTLP protobuf bytes, so that there is one decoder.
 //!
-//! Spans are grouped by the service of their local endpoint, which becomes the resource. Tags become text
-//! attributes, annotations events, the remote endpoint `peer.service` and `network.peer.*`; an `error` tag is a
-//! failed status (OpenTelemetry specification, "OpenTelemetry to Zipkin Transformation", read backwards).
-//! Trace ids of 64 bits are filled up with zeros on the left. Ids that are no hex become empty and are
-//! rejected singly by the decoder.
+//! Spans are grouped by the service of their local endpoint, which becomes the resource, and by their scope. Tags
+//! become text attributes, annotations events, the remote endpoint `peer.service` and `network.peer.*`. What
+//! OpenTelemetry's exporters write into tags is read back (OpenTelemetry specification, "OpenTelemetry to Zipkin
+//! Transformation" and "Transformation to non-OTLP Formats"): `otel.scope.*`, or `otel.library.*` as it once was;
+//! `otel.status_code` and `otel.status_description`; an `error` tag, which is a failed status and says why;
+//! `otel.dropped_*_count`.
+//!
+//! Trace ids of 64 bits are filled up with zeros on the left. Ids that are no hex become empty and are rejected
+//! singly by the decoder; a span with a value of another type than Zipkin's is rejected singly here. As in the
+//! OpenTelemetry Collector, a `shared` server span keeps the id that it has in common with the client's, and its
+//! parent: the two are told apart by kind and start. A span that is its own parent has none.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span, Status};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message;
 use serde::Deserialize;
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use weir_model::UnixNanos;
 
 use crate::encode::{ENTRIES, RECORDS, SCOPES, attribute, field, field_length, id, text};
@@ -47,7 +54,7 @@ struct Sent<'a> {
     remote_endpoint: Option<Endpoint<'a>>,
     #[serde(borrow)]
     annotations: Option<Vec<Annotation<'a>>>,
-    tags: Option<BTreeMap<String, String>>,
+    tags: Option<Tags>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,65 +77,150 @@ struct Annotation<'a> {
     value: Cow<'a, str>,
 }
 
+/// A list of spans that was read.
+#[derive(Debug)]
+pub(crate) struct Translated {
+    /// An `ExportTraceServiceRequest`.
+    pub(crate) protobuf: Vec<u8>,
+    /// Elements of the list that are no spans of Zipkin's.
+    pub(crate) rejected: u64,
+}
+
 /// The request as OTLP protobuf. A span without a start began at `now`. Each span is encoded as it is read:
 /// what is held is about as large as the request, however small its spans are.
-pub(crate) fn to_protobuf(json: &[u8], now: UnixNanos) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn to_protobuf(json: &[u8], now: UnixNanos) -> Result<Translated, serde_json::Error> {
     let mut parser = serde_json::Deserializer::from_slice(json);
-    let by_service = parser.deserialize_seq(Spans { now })?;
+    let Grouped { by_service, rejected } = parser.deserialize_seq(Spans { now })?;
     parser.end()?;
-    let mut out = Vec::new();
-    for (service, scope_spans) in by_service {
+    let mut protobuf = Vec::new();
+    for (service, by_scope) in by_service {
         let name = (!service.is_empty()).then(|| text("service.name", service));
         let resource = Resource { attributes: name.into_iter().collect(), ..Resource::default() };
         let of_service = ResourceSpans { resource: Some(resource), ..ResourceSpans::default() };
         let head = of_service.encode_to_vec();
-        let length = head.len() + field_length(SCOPES, scope_spans.len());
-        field(ENTRIES, length, &mut out);
-        out.extend_from_slice(&head);
-        field(SCOPES, scope_spans.len(), &mut out);
-        out.extend_from_slice(&scope_spans);
+        let scopes: Vec<(Vec<u8>, Vec<u8>)> =
+            by_scope.into_iter().map(|(scope, spans)| (scope.encode(), spans)).collect();
+        let lengths = scopes.iter().map(|(scope, spans)| field_length(SCOPES, scope.len() + spans.len()));
+        field(ENTRIES, head.len() + lengths.sum::<usize>(), &mut protobuf);
+        protobuf.extend_from_slice(&head);
+        for (scope, spans) in scopes {
+            field(SCOPES, scope.len() + spans.len(), &mut protobuf);
+            protobuf.extend_from_slice(&scope);
+            protobuf.extend_from_slice(&spans);
+        }
     }
-    Ok(out)
+    Ok(Translated { protobuf, rejected })
 }
 
-/// Encodes the spans of a list: by service, the bytes of a `ScopeSpans`.
+/// The instrumentation that a span's tags name.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Scope {
+    name: String,
+    version: String,
+}
+
+impl Scope {
+    /// Takes the scope out of `tags`.
+    fn take(tags: &mut Tags) -> Self {
+        let mut take = |keys: [&str; 2]| {
+            let [now, once] = keys.map(|key| tags.remove(key));
+            now.or(once).unwrap_or_default()
+        };
+        Self {
+            name: take(["otel.scope.name", "otel.library.name"]),
+            version: take(["otel.scope.version", "otel.library.version"]),
+        }
+    }
+
+    /// A `ScopeSpans` without spans.
+    fn encode(self) -> Vec<u8> {
+        let scope = (self != Self::default()).then(|| InstrumentationScope {
+            name: self.name,
+            version: self.version,
+            ..InstrumentationScope::default()
+        });
+        ScopeSpans { scope, ..ScopeSpans::default() }.encode_to_vec()
+    }
+}
+
+type Tags = BTreeMap<String, String>;
+
+/// The spans of a list: by service and scope, the bytes of the spans of a `ScopeSpans`.
+#[derive(Default)]
+struct Grouped {
+    by_service: BTreeMap<String, BTreeMap<Scope, Vec<u8>>>,
+    rejected: u64,
+}
+
+/// Encodes the spans of a list.
 struct Spans {
     now: UnixNanos,
 }
 
 impl<'de> Visitor<'de> for Spans {
-    type Value = BTreeMap<String, Vec<u8>>;
+    type Value = Grouped;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of spans")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut by_service: Self::Value = BTreeMap::new();
-        while let Some(sent) = list.next_element::<Sent<'de>>()? {
+        let mut grouped = Grouped::default();
+        // As text first: what is no JSON is the fault of the request, what is no span that of the span.
+        while let Some(text) = list.next_element::<&'de RawValue>()? {
+            let Ok(mut sent) = serde_json::from_str::<Sent<'de>>(text.get()) else {
+                grouped.rejected += 1;
+                continue;
+            };
+            let scope = sent.tags.as_mut().map(Scope::take).unwrap_or_default();
             let service = sent.local_endpoint.as_ref().and_then(|endpoint| endpoint.service_name.as_deref());
             let service = service.unwrap_or_default().to_owned();
             let span = to_span(sent, self.now);
-            let out = by_service.entry(service).or_default();
+            let out = grouped.by_service.entry(service).or_default().entry(scope).or_default();
             field(RECORDS, span.encoded_len(), out);
             span.encode_raw(out);
         }
-        Ok(by_service)
+        Ok(grouped)
     }
+}
+
+/// Takes the status out of `tags`. A failure that is told in any way is one.
+fn take_status(tags: &mut Tags) -> Option<Status> {
+    let code = tags.get("otel.status_code").and_then(|code| {
+        let code = code.strip_prefix("STATUS_CODE_").unwrap_or(code);
+        let known = [("unset", StatusCode::Unset), ("ok", StatusCode::Ok), ("error", StatusCode::Error)];
+        known.into_iter().find(|(name, _)| code.eq_ignore_ascii_case(name)).map(|(_, code)| code)
+    });
+    let mut message = None;
+    if code.is_some() {
+        tags.remove("otel.status_code");
+        message = tags.remove("otel.status_description");
+    }
+    let why = tags.remove("error").filter(|why| why != "false");
+    let code = if why.is_some() { StatusCode::Error } else { code? };
+    let message = message.or(why.filter(|why| why != "true")).unwrap_or_default();
+    Some(Status { code: code.into(), message })
+}
+
+/// Takes a number that says how many of something were dropped out of `tags`.
+fn take_dropped(tags: &mut Tags, key: &str) -> u32 {
+    let count = tags.get(key).and_then(|count| count.parse().ok());
+    if count.is_some() {
+        tags.remove(key);
+    }
+    count.unwrap_or_default()
 }
 
 fn to_span(sent: Sent<'_>, now: UnixNanos) -> Span {
     let start =
         sent.timestamp.filter(|micros| *micros > 0).map_or(now.0, |micros| micros.saturating_mul(1_000));
     let end = start.saturating_add(sent.duration.unwrap_or_default().saturating_mul(1_000));
-    let tags = sent.tags.unwrap_or_default();
-    let failed = tags.get("error").filter(|why| *why != "false");
-    let status = failed.map(|why| Status {
-        code: StatusCode::Error.into(),
-        message: if why == "true" { String::new() } else { why.clone() },
-    });
-    let mut attributes: Vec<KeyValue> =
-        tags.into_iter().filter(|(key, _)| key != "error").map(|(key, value)| text(&key, value)).collect();
+    let mut tags = sent.tags.unwrap_or_default();
+    let status = take_status(&mut tags);
+    let [dropped_attributes_count, dropped_events_count, dropped_links_count] =
+        ["otel.dropped_attributes_count", "otel.dropped_events_count", "otel.dropped_links_count"]
+            .map(|key| take_dropped(&mut tags, key));
+    let mut attributes: Vec<KeyValue> = tags.into_iter().map(|(key, value)| text(&key, value)).collect();
     attributes.extend(sent.local_endpoint.iter().flat_map(|local| address("network.local", local)));
     if let Some(remote) = &sent.remote_endpoint {
         let peer = remote.service_name.as_deref().filter(|name| !name.is_empty());
@@ -140,10 +232,12 @@ fn to_span(sent: Sent<'_>, now: UnixNanos) -> Span {
         name: annotation.value.into_owned(),
         ..Event::default()
     };
+    let span_id = id(&sent.id, 8);
+    let parent = sent.parent_id.map(|parent| id(&parent, 8));
     Span {
         trace_id: id(&sent.trace_id, 16),
-        span_id: id(&sent.id, 8),
-        parent_span_id: sent.parent_id.map(|parent| id(&parent, 8)).unwrap_or_default(),
+        parent_span_id: parent.filter(|parent| *parent != span_id).unwrap_or_default(),
+        span_id,
         name: sent.name.unwrap_or_default().into_owned(),
         kind: kind(sent.kind.as_deref()).into(),
         start_time_unix_nano: start,
@@ -151,6 +245,9 @@ fn to_span(sent: Sent<'_>, now: UnixNanos) -> Span {
         attributes,
         events: sent.annotations.into_iter().flatten().map(event).collect(),
         status,
+        dropped_attributes_count,
+        dropped_events_count,
+        dropped_links_count,
         ..Span::default()
     }
 }
@@ -183,7 +280,9 @@ mod tests {
     const NOW: UnixNanos = UnixNanos(1_795_000_000_000_000_000);
 
     fn read(json: &str) -> ExportTraceServiceRequest {
-        ExportTraceServiceRequest::decode(to_protobuf(json.as_bytes(), NOW).unwrap().as_slice()).unwrap()
+        let Translated { protobuf, rejected } = to_protobuf(json.as_bytes(), NOW).unwrap();
+        assert_eq!(rejected, 0);
+        ExportTraceServiceRequest::decode(protobuf.as_slice()).unwrap()
     }
 
     fn only_span(json: &str) -> Span {
@@ -260,15 +359,102 @@ mod tests {
     #[test]
     fn many_small_spans_take_about_as_much_room_as_their_text() {
         let json = format!("[{}]", vec![r#"{"traceId":"","id":""}"#; 10_000].join(","));
-        let out = to_protobuf(json.as_bytes(), NOW).unwrap();
+        let out = to_protobuf(json.as_bytes(), NOW).unwrap().protobuf;
         assert!(out.len() <= 2 * json.len(), "{} of {}", out.len(), json.len());
         let request = ExportTraceServiceRequest::decode(out.as_slice()).unwrap();
         assert_eq!(request.resource_spans[0].scope_spans[0].spans.len(), 10_000);
     }
 
     #[test]
-    fn what_is_no_list_of_spans_says_where() {
-        for json in ["", "{}", "[1]", r#"[{"id":"1"}]"#, r#"[{"traceId":"1","id":"2","timestamp":-1}]"#] {
+    fn a_status_is_read_however_it_was_written() {
+        use StatusCode::{Error, Ok, Unset};
+        for (tags, code, message, rest) in [
+            (r#""error":"""#, Error, "", 0),
+            (r#""error":"true""#, Error, "", 0),
+            (r#""otel.status_code":"ERROR","error":"no card""#, Error, "no card", 0),
+            (r#""otel.status_code":"Error""#, Error, "", 0),
+            (r#""otel.status_code":"OK""#, Ok, "", 0),
+            (r#""otel.status_code":"STATUS_CODE_OK","error":"false""#, Ok, "", 0),
+            (r#""otel.status_code":"STATUS_CODE_ERROR","otel.status_description":"why""#, Error, "why", 0),
+            (r#""otel.status_code":"OK","error":"true""#, Error, "", 0),
+            (r#""otel.status_code":"UNSET""#, Unset, "", 0),
+            (r#""otel.status_code":"fine","error":"late""#, Error, "late", 1),
+        ] {
+            let span = only_span(&format!(r#"[{{"traceId":"1","id":"2","tags":{{{tags}}}}}]"#));
+            let status = span.status.unwrap();
+            assert_eq!((status.code, status.message.as_str()), (code as i32, message), "{tags}");
+            assert_eq!(span.attributes.len(), rest, "{tags}");
+        }
+        let plain =
+            only_span(r#"[{"traceId":"1","id":"2","tags":{"error":"false","otel.status_code":"?"}}]"#);
+        assert_eq!((plain.status, plain.attributes.len()), (None, 1));
+    }
+
+    #[test]
+    fn tags_of_the_scope_and_of_what_was_dropped_are_read_back() {
+        let span = |id: u8, tags: &str| {
+            format!(
+                r#"{{"traceId":"1","id":"{id}","localEndpoint":{{"serviceName":"a"}},"tags":{{{tags}}}}}"#
+            )
+        };
+        let json = [
+            span(1, r#""otel.scope.name":"http","otel.scope.version":"1.2","otel.dropped_events_count":"3""#),
+            span(2, ""),
+            span(
+                3,
+                r#""otel.library.name":"http","otel.library.version":"1.2","otel.dropped_links_count":"x""#,
+            ),
+        ];
+        let mut request = read(&format!("[{}]", json.join(",")));
+        assert_eq!(request.resource_spans.len(), 1);
+        let scopes = request.resource_spans.remove(0).scope_spans;
+        assert_eq!(scopes[0].scope, None);
+        let scope = scopes[1].scope.as_ref().unwrap();
+        assert_eq!((scope.name.as_str(), scope.version.as_str()), ("http", "1.2"));
+        let ids: Vec<Vec<u8>> =
+            scopes.iter().map(|scope| scope.spans.iter().map(|span| span.span_id[7]).collect()).collect();
+        assert_eq!(ids, [vec![2], vec![1, 3]]);
+        assert_eq!((scopes[1].spans[0].dropped_events_count, scopes[1].spans[0].attributes.len()), (3, 0));
+        assert_eq!(attributes(&scopes[1].spans[1]), [("otel.dropped_links_count".into(), "x".into())]);
+    }
+
+    #[test]
+    fn a_shared_span_keeps_its_id_and_a_span_is_not_its_own_parent() {
+        let json = r#"[{"traceId":"1","id":"2","parentId":"3","kind":"CLIENT"},
+            {"traceId":"1","id":"2","parentId":"3","kind":"SERVER","shared":true},
+            {"traceId":"1","id":"4","parentId":"4"}]"#;
+        let spans = read(json).resource_spans.remove(0).scope_spans.remove(0).spans;
+        let shown: Vec<_> = spans
+            .iter()
+            .map(|span| (span.span_id[7], span.parent_span_id.last().copied(), span.kind))
+            .collect();
+        let kinds = [SpanKind::Client, SpanKind::Server, SpanKind::Internal].map(|kind| kind as i32);
+        assert_eq!(shown, [(2, Some(3), kinds[0]), (2, Some(3), kinds[1]), (4, None, kinds[2])]);
+    }
+
+    #[test]
+    fn a_span_with_a_wrong_value_is_rejected_alone() {
+        let good = r#"{"traceId":"1","id":"2"}"#;
+        for bad in [
+            "1",
+            "null",
+            r#"{"id":"1"}"#,
+            r#"{"traceId":"1","id":"2","timestamp":-1}"#,
+            r#"{"traceId":"1","id":"2","tags":{"a":1}}"#,
+            r#"{"traceId":"1","id":"2","name":["a"]}"#,
+            r#"{"traceId":"1","id":"2","localEndpoint":{"port":65536}}"#,
+            r#"{"traceId":"1","id":"2","name":"\ud800"}"#,
+        ] {
+            let read = to_protobuf(format!("[{good},{bad},{good}]").as_bytes(), NOW).unwrap();
+            let request = ExportTraceServiceRequest::decode(read.protobuf.as_slice()).unwrap();
+            let spans = request.resource_spans[0].scope_spans[0].spans.len();
+            assert_eq!((read.rejected, spans), (1, 2), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_says_where() {
+        for json in ["", "{}", "[1", "[{]", r#"[{"id":"1"}}"#, "[] []", "[{\"id\":\"\u{1}\"}]"] {
             let error = to_protobuf(json.as_bytes(), NOW).unwrap_err();
             assert!(error.line() > 0 || json.is_empty(), "{json}: {error}");
         }

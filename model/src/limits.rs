@@ -19,6 +19,8 @@ pub const INGEST_DRAIN: Duration = Duration::from_secs(5);
 pub const SERIES_LABELS: usize = 128;
 /// Buckets of one explicit-bucket histogram point, or quantiles of a summary point: each is a series.
 pub const HISTOGRAM_BUCKETS: usize = 1_000;
+/// Exemplars of one data point: one for each bucket of the largest explicit-bucket histogram.
+pub const POINT_EXEMPLARS: usize = HISTOGRAM_BUCKETS + 1;
 /// Delta series whose running totals are held.
 pub const DELTA_SERIES: usize = 200_000;
 /// Buckets on one side of an exponential histogram point: all positive doubles at scale 4.

@@ -123,6 +123,14 @@ pub(crate) fn shop() -> Vec<(Table, Vec<Value>)> {
                 json!({"metric": "up", "series_id": 2, "time": time, "value": 1.5}),
             ],
         ),
+        (
+            Table::Exemplars,
+            vec![
+                json!({"metric": "up", "series_id": 2, "time": time, "time_nanos": 7, "value": 1.5,
+                    "trace_id": trace(0xa1), "span_id": span(2), "attributes_str": {"user": "u1"},
+                    "attributes_long": {"n": 3}}),
+            ],
+        ),
         (Table::Edges, edges(time)),
         (
             Table::Findings,

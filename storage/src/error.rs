@@ -41,6 +41,20 @@ pub enum OpenError {
         /// The newest format this program knows.
         supported: u64,
     },
+    /// An older program wrote it. Nothing was changed.
+    #[error(
+        "the data directory `{}` has format {found}, this program reads {supported} alone: \
+         run the older program, or choose another directory with --data-dir",
+        path.display()
+    )]
+    Older {
+        /// The data directory.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The format of this program.
+        supported: u64,
+    },
     /// Another process has it open. Nothing was changed.
     #[error(
         "the data directory `{}` is in use by {}: stop it, or choose another directory with --data-dir",

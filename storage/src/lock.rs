@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::OpenError;
 use crate::durable;
 
-/// The format this program writes, and the newest it reads.
-pub(crate) const FORMAT: u64 = 1;
+/// The format this program writes, and the only one it reads: the log's frames and the files have the columns
+/// of its tables. Format 1 had no exemplars and fewer columns for metrics.
+pub(crate) const FORMAT: u64 = 2;
 
 /// The folder for files that are not yet named; emptied at each open.
 pub(crate) const STAGING: &str = ".staging";
@@ -24,7 +25,7 @@ pub(crate) struct DirLock {
 }
 
 impl DirLock {
-    /// Takes `dir`, which is made if absent, and raises its epoch. A directory of a newer format or of
+    /// Takes `dir`, which is made if absent, and raises its epoch. A directory of another format or of
     /// another process is left as it is.
     pub(crate) fn acquire(dir: &Path) -> Result<Self, OpenError> {
         let unwritable = |source| OpenError::Unwritable { path: dir.to_owned(), source };
@@ -72,6 +73,9 @@ fn check_format(dir: &Path) -> Result<bool, OpenError> {
         None => Err(OpenError::Corrupt { path, reason: "it must read `weir <number>`".to_owned() }),
         Some(found) if found > FORMAT => {
             Err(OpenError::Newer { path: dir.to_owned(), found, supported: FORMAT })
+        }
+        Some(found) if found < FORMAT => {
+            Err(OpenError::Older { path: dir.to_owned(), found, supported: FORMAT })
         }
         Some(_) => Ok(true),
     }

@@ -30,11 +30,13 @@ pub enum Table {
     Findings,
     /// What was sent to the proxies and what each answered.
     Hints,
+    /// A single measurement behind a sample, with the trace it was made in.
+    Exemplars,
 }
 
 impl Table {
     /// All of them, in the order of their numbers in the write-ahead log.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Spans,
         Self::Logs,
         Self::Samples,
@@ -43,6 +45,7 @@ impl Table {
         Self::Edges,
         Self::Findings,
         Self::Hints,
+        Self::Exemplars,
     ];
 
     /// The folder and SQL name.
@@ -56,6 +59,7 @@ impl Table {
             Self::Edges => "edges",
             Self::Findings => "findings",
             Self::Hints => "hints",
+            Self::Exemplars => "exemplars",
         }
     }
 
@@ -71,11 +75,23 @@ impl Table {
 
     /// The columns of a batch and of a file, partition column aside.
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 8]> = LazyLock::new(|| {
-            [spans(), logs(), samples(), histograms(), series(), edges(), findings(), hints()]
-                .map(|fields| Arc::new(Schema::new(fields)))
-        });
+        static SCHEMAS: LazyLock<[SchemaRef; 9]> =
+            LazyLock::new(|| Table::ALL.map(|table| Arc::new(Schema::new(table.fields()))));
         Arc::clone(&SCHEMAS[usize::from(self.number())])
+    }
+
+    fn fields(self) -> Vec<Field> {
+        match self {
+            Self::Spans => spans(),
+            Self::Logs => logs(),
+            Self::Samples => samples(),
+            Self::Histograms => histograms(),
+            Self::Series => series(),
+            Self::Edges => edges(),
+            Self::Findings => findings(),
+            Self::Hints => hints(),
+            Self::Exemplars => exemplars(),
+        }
     }
 
     /// The column whose day is the partition.
@@ -91,7 +107,7 @@ impl Table {
         match self {
             Self::Spans => &["service", "name", "start_time"],
             Self::Logs => &["service", "time"],
-            Self::Samples | Self::Histograms => &["metric", "series_id", "time"],
+            Self::Samples | Self::Histograms | Self::Exemplars => &["metric", "series_id", "time"],
             Self::Series => &["metric", "series_id"],
             Self::Edges => &["time", "client", "server"],
             Self::Findings | Self::Hints => &["time"],
@@ -103,6 +119,7 @@ impl Table {
         match self {
             Self::Spans => &["trace_id", "span_id", "start_time", "start_time_nanos"],
             Self::Samples | Self::Histograms => &["series_id", "time", "time_nanos"],
+            Self::Exemplars => &["series_id", "time", "time_nanos", "value", "trace_id", "span_id"],
             Self::Logs | Self::Series | Self::Edges | Self::Findings | Self::Hints => &[],
         }
     }
@@ -112,7 +129,7 @@ impl Table {
         match self {
             Self::Spans => &["service", "start_time", "duration_ns"],
             Self::Logs => &["service", "time"],
-            Self::Samples | Self::Histograms => &["metric", "series_id", "time"],
+            Self::Samples | Self::Histograms | Self::Exemplars => &["metric", "series_id", "time"],
             Self::Series => &["metric", "series_id", "time"],
             Self::Edges => &["time", "client", "server"],
             Self::Findings | Self::Hints => &["time"],
@@ -340,12 +357,19 @@ fn sample_key() -> Vec<Field> {
     let mut f = vec![req("metric", DataType::Utf8), req("series_id", DataType::Int64)];
     moment(&mut f, "time");
     f.push(opt("start_time", timestamp()));
+    f.push(opt("start_time_nanos", DataType::Int16));
     f
+}
+
+/// What of a point no column says, by the name of its OTLP field: see FORMAT.md.
+fn point() -> Field {
+    opt("point", map_of(DataType::Utf8))
 }
 
 fn samples() -> Vec<Field> {
     let mut f = sample_key();
     f.push(req("value", DataType::Float64));
+    f.push(point());
     f
 }
 
@@ -365,7 +389,21 @@ fn histograms() -> Vec<Field> {
         req("negative_offset", DataType::Int32),
         req("negative_counts", list_of(DataType::Int64)),
         opt("custom_bounds", list_of(DataType::Float64)),
+        point(),
     ]);
+    f
+}
+
+fn exemplars() -> Vec<Field> {
+    let mut f = vec![req("metric", DataType::Utf8), req("series_id", DataType::Int64)];
+    moment(&mut f, "time");
+    f.extend([
+        req("value", DataType::Float64),
+        opt("value_long", DataType::Int64), // the value where it was sent as a whole number
+        opt("trace_id", DataType::Binary),
+        opt("span_id", DataType::Binary),
+    ]);
+    attributes(&mut f, "attributes"); // those that the series leaves out
     f
 }
 
@@ -377,7 +415,21 @@ fn series() -> Vec<Field> {
         opt("type", DataType::Utf8),           // counter, gauge, histogram, summary, unknown
         opt("unit", DataType::Utf8),
         opt("help", DataType::Utf8),
+        // The metric as the sender described it.
+        opt("sent_name", DataType::Utf8),
+        opt("sent_unit", DataType::Utf8),
+        opt("sent_kind", DataType::Utf8), // gauge, sum, histogram, exponential_histogram, summary
+        opt("temporality", DataType::Int32), // OTLP: 1 delta, 2 cumulative
+        opt("monotonic", DataType::Boolean),
+        opt("whole", DataType::Boolean), // whether its values were sent as whole numbers
     ]);
+    attributes(&mut f, "metadata");
+    // Where its points came from. Attributes that are labels, name and text, are not repeated.
+    f.push(opt("service", DataType::Utf8));
+    attributes(&mut f, "attributes");
+    let mut sent_from = vec![];
+    origin(&mut sent_from);
+    f.extend(sent_from.into_iter().map(|field| field.with_nullable(true)));
     f
 }
 

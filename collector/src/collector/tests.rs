@@ -63,6 +63,13 @@ impl Running {
         self.rows(table).iter().map(RecordBatch::num_rows).sum()
     }
 
+    /// No table has a row.
+    fn stores_nothing(&self) {
+        for table in Table::ALL {
+            assert_eq!(self.count(table), 0, "{table:?}");
+        }
+    }
+
     /// The value of one of the collector's own metrics.
     fn metric(&self, series: &str) -> u64 {
         let mut text = String::new();

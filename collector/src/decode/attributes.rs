@@ -8,7 +8,7 @@ use weir_model::limits;
 use weir_storage::schema::PROMOTED;
 
 use super::Reason;
-use super::columns::sparse::{Blobs, Bools, Doubles, Finished, Longs, SparseMap, Texts};
+use super::columns::{Blobs, Bools, Doubles, Finished, Longs, SparseMap, Texts};
 use super::wire::{Fault, Reader};
 
 /// One attribute, borrowed from the request.
@@ -231,7 +231,7 @@ pub(super) fn promoted(attribute: &Attribute<'_>, resource: bool) -> Option<usiz
 }
 
 /// The five map columns of one scope.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct AttributeMaps {
     text: SparseMap<Texts>,
     long: SparseMap<Longs>,

@@ -1,142 +1,460 @@
-//! Arrow columns in the shapes that the table schemas repeat: moments, maps, lists of structs.
-
-pub(super) mod sparse;
+//! Columns most of whose rows have no value: a row without one costs nothing, and a column without any costs
+//! nothing at all.
+//!
+//! A value names its row; whatever lies between it and the row before it is null.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayBuilder, ArrayRef, Int16Array, ListArray, MapArray, NullBufferBuilder, StringBuilder,
-    StructArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, MapArray, NullBufferBuilder,
+    PrimitiveArray, StringArray, StructArray,
 };
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::DataType;
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Fields, Float64Type, Int16Type, Int64Type, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use weir_model::UnixNanos;
-use weir_storage::schema::{list_of, map_of};
+use weir_storage::schema;
+
+/// What is reserved for the texts of a column, at most: they may turn out shorter than the first.
+const RESERVED_BYTES: usize = 64 << 10;
+
+/// The values of a column, one after the other.
+pub(crate) trait Values: Default {
+    /// One of them.
+    type Value<'v>;
+
+    /// Appends a value; `rows` are expected in all.
+    fn push(&mut self, value: Self::Value<'_>, rows: usize);
+
+    /// Appends `count` values that stand for null.
+    fn skip(&mut self, count: usize);
+
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// All of them as an array.
+    fn finish(self, data_type: &DataType, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError>;
+}
+
+/// Texts, or byte strings.
+#[derive(Debug, Default)]
+pub(crate) struct Bytes {
+    /// Where each begins, and where the last one ends.
+    ends: Vec<i32>,
+    bytes: Vec<u8>,
+}
+
+impl Bytes {
+    #[inline]
+    fn append(&mut self, value: &[u8], rows: usize) {
+        if self.ends.is_empty() {
+            self.begin(rows);
+        }
+        if self.bytes.is_empty() {
+            self.bytes.reserve((rows * value.len()).min(RESERVED_BYTES));
+        }
+        self.bytes.extend_from_slice(value);
+        self.ends.push(end(self.bytes.len()));
+    }
+
+    fn begin(&mut self, rows: usize) {
+        self.ends.reserve(rows + 1);
+        self.ends.push(0);
+    }
+
+    fn pad(&mut self, count: usize) {
+        if self.ends.is_empty() {
+            self.begin(count);
+        }
+        self.ends.resize(self.ends.len() + count, end(self.bytes.len()));
+    }
+
+    fn count(&self) -> usize {
+        self.ends.len().saturating_sub(1)
+    }
+
+    fn parts(mut self) -> (OffsetBuffer<i32>, Buffer) {
+        if self.ends.is_empty() {
+            self.ends.push(0);
+        }
+        (OffsetBuffer::new(self.ends.into()), Buffer::from_vec(self.bytes))
+    }
+}
+
+/// An offset; a request is paid for from a budget far below `i32::MAX`.
+fn end(len: usize) -> i32 {
+    i32::try_from(len).unwrap_or(i32::MAX)
+}
+
+/// Texts.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(Bytes);
+
+impl Values for Texts {
+    type Value<'v> = &'v str;
+
+    #[inline]
+    fn push(&mut self, value: &str, rows: usize) {
+        self.0.append(value.as_bytes(), rows);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.pad(count);
+    }
+
+    fn len(&self) -> usize {
+        self.0.count()
+    }
+
+    fn finish(self, _: &DataType, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let (ends, bytes) = self.0.parts();
+        Ok(Arc::new(StringArray::try_new(ends, bytes, valid)?))
+    }
+}
+
+/// Byte strings.
+#[derive(Debug, Default)]
+pub(crate) struct Blobs(Bytes);
+
+impl Values for Blobs {
+    type Value<'v> = &'v [u8];
+
+    #[inline]
+    fn push(&mut self, value: &[u8], rows: usize) {
+        self.0.append(value, rows);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.pad(count);
+    }
+
+    fn len(&self) -> usize {
+        self.0.count()
+    }
+
+    fn finish(self, _: &DataType, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let (ends, bytes) = self.0.parts();
+        Ok(Arc::new(BinaryArray::try_new(ends, bytes, valid)?))
+    }
+}
+
+/// Numbers of one width.
+#[derive(Debug)]
+pub(crate) struct Numbers<T: ArrowPrimitiveType>(Vec<T::Native>);
+
+/// Integers.
+pub(crate) type Longs = Numbers<Int64Type>;
+/// Small integers.
+pub(crate) type Shorts = Numbers<Int16Type>;
+/// Floating point numbers.
+pub(crate) type Doubles = Numbers<Float64Type>;
+/// Microseconds in UTC.
+pub(crate) type Micros = Numbers<TimestampMicrosecondType>;
+
+impl<T: ArrowPrimitiveType> Default for Numbers<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: ArrowPrimitiveType> Values for Numbers<T> {
+    type Value<'v> = T::Native;
+
+    #[inline]
+    fn push(&mut self, value: T::Native, rows: usize) {
+        if self.0.is_empty() {
+            self.0.reserve(rows);
+        }
+        self.0.push(value);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.resize(self.0.len() + count, T::default_value());
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn finish(self, data_type: &DataType, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let numbers = PrimitiveArray::<T>::try_new(self.0.into(), valid)?;
+        Ok(Arc::new(numbers.with_data_type(data_type.clone())))
+    }
+}
+
+/// Truth values.
+#[derive(Debug)]
+pub(crate) struct Bools(BooleanBufferBuilder);
+
+impl Default for Bools {
+    fn default() -> Self {
+        Self(BooleanBufferBuilder::new(0))
+    }
+}
+
+impl Values for Bools {
+    type Value<'v> = bool;
+
+    fn push(&mut self, value: bool, _: usize) {
+        self.0.append(value);
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.append_n(count, false);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn finish(mut self, _: &DataType, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(BooleanArray::new(self.0.finish(), valid)))
+    }
+}
+
+/// A column of which any row may be null.
+#[derive(Debug)]
+pub(crate) struct Sparse<V> {
+    values: V,
+    valid: NullBufferBuilder,
+    rows: usize,
+}
+
+impl<V: Values> Default for Sparse<V> {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl<V: Values> Sparse<V> {
+    /// A column of `rows` rows, or fewer.
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { values: V::default(), valid: NullBufferBuilder::new(rows), rows }
+    }
+
+    /// Gives row number `row` its value; rows come in order.
+    #[inline]
+    pub(crate) fn push(&mut self, row: usize, value: V::Value<'_>) {
+        self.reach(row);
+        self.values.push(value, self.rows);
+        self.valid.append_non_null();
+    }
+
+    #[inline]
+    fn reach(&mut self, row: usize) {
+        let missing = row - self.values.len().min(row);
+        if missing > 0 {
+            self.values.skip(missing);
+            self.valid.append_n_nulls(missing);
+        }
+    }
+
+    /// The column, of exactly `rows` rows.
+    pub(crate) fn finish(mut self, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+        if self.values.len() == 0 {
+            return Ok(schema::absent(data_type, rows));
+        }
+        self.reach(rows);
+        self.values.finish(data_type, self.valid.finish())
+    }
+}
+
+impl Sparse<Texts> {
+    /// Gives row number `row` its text, unless it is empty.
+    #[inline]
+    pub(crate) fn push_text(&mut self, row: usize, text: &str) {
+        if !text.is_empty() {
+            self.push(row, text);
+        }
+    }
+}
 
 /// A moment: microseconds, and the nanoseconds that they leave out.
 #[derive(Debug, Default)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     micros: Vec<i64>,
     nanos: Vec<i16>,
 }
 
 impl Moment {
     /// With room for `rows` of them.
-    pub(super) fn with_capacity(rows: usize) -> Self {
+    pub(crate) fn with_capacity(rows: usize) -> Self {
         Self { micros: Vec::with_capacity(rows), nanos: Vec::with_capacity(rows) }
     }
 
-    pub(super) fn push(&mut self, nanos: u64) {
+    pub(crate) fn push(&mut self, nanos: u64) {
         let (micros, rest) = UnixNanos(nanos).to_columns();
         self.micros.push(micros);
         self.nanos.push(rest);
     }
 
-    pub(super) fn finish(self, out: &mut Vec<ArrayRef>) {
-        let [micros, nanos] = self.columns();
-        out.push(micros);
-        out.push(nanos);
-    }
-
     /// Its two columns.
-    pub(super) fn columns(self) -> [ArrayRef; 2] {
-        let micros = TimestampMicrosecondArray::new(self.micros.into(), None).with_timezone("UTC");
-        [Arc::new(micros), Arc::new(Int16Array::new(self.nanos.into(), None))]
+    pub(crate) fn columns(self) -> [ArrayRef; 2] {
+        let micros =
+            PrimitiveArray::<TimestampMicrosecondType>::new(self.micros.into(), None).with_timezone("UTC");
+        [Arc::new(micros), Arc::new(PrimitiveArray::<Int16Type>::new(self.nanos.into(), None))]
     }
 }
 
-/// A nullable column of microsecond timestamps, without their remainder.
-#[derive(Debug, Default)]
-pub(super) struct OptionalMicros(TimestampMicrosecondBuilder);
-
-impl OptionalMicros {
-    /// Appends the moment, or null for zero, which OTLP calls unknown.
-    pub(super) fn push(&mut self, nanos: u64) {
-        self.0.append_option((nanos > 0).then(|| UnixNanos(nanos).to_columns().0));
-    }
-
-    pub(super) fn finish(mut self) -> ArrayRef {
-        Arc::new(self.0.finish().with_timezone("UTC"))
-    }
-}
-
-/// Where the rows of a map or list end within its entries.
+/// Which entries of a map, or elements of a list, belong to which row; a row without any is null.
 #[derive(Debug)]
-struct Rows {
-    ends: Vec<i32>,
+pub(crate) struct Rows {
+    /// Where each row begins among the entries.
+    starts: Vec<i32>,
     valid: NullBufferBuilder,
-}
-
-impl Default for Rows {
-    fn default() -> Self {
-        Self { ends: vec![0], valid: NullBufferBuilder::new(0) }
-    }
+    rows: usize,
 }
 
 impl Rows {
-    fn end_row(&mut self, end: usize) {
-        self.ends.push(i32::try_from(end).unwrap_or(i32::MAX));
+    /// Of `rows` rows, or fewer.
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { starts: Vec::new(), valid: NullBufferBuilder::new(rows), rows }
+    }
+
+    /// The entry number `entry` belongs to row number `row`; both come in order.
+    #[inline]
+    pub(crate) fn enter(&mut self, row: usize, entry: usize) {
+        let begun = self.starts.len();
+        if row < begun {
+            return;
+        }
+        if begun == 0 {
+            self.starts.reserve(self.rows + 1);
+        }
+        self.starts.resize(row + 1, end(entry));
+        if row > begun {
+            self.valid.append_n_nulls(row - begun);
+        }
         self.valid.append_non_null();
+    }
+
+    /// Where `rows` rows lie among `entries`, and which are not null.
+    fn finish(mut self, rows: usize, entries: usize) -> (OffsetBuffer<i32>, Option<NullBuffer>) {
+        self.valid.append_n_nulls(rows - self.starts.len().min(rows));
+        self.starts.resize(rows + 1, end(entries));
+        (OffsetBuffer::new(self.starts.into()), self.valid.finish())
+    }
+
+    /// Lists of structs, whose columns `elements` finishes; `data_type` is that of the lists.
+    fn finish_structs(
+        self,
+        data_type: &DataType,
+        rows: usize,
+        count: usize,
+        elements: impl FnOnce(&mut Finished<'_>) -> Result<(), ArrowError>,
+    ) -> Result<ArrayRef, ArrowError> {
+        let (DataType::List(element), false) = (data_type, self.starts.is_empty()) else {
+            return Ok(schema::absent(data_type, rows));
+        };
+        let fields = fields_of(element.data_type());
+        let mut finished = Finished::new(&fields, count);
+        elements(&mut finished)?;
+        let structs = StructArray::try_new(fields.clone(), finished.columns, None)?;
+        let (ends, valid) = self.finish(rows, count);
+        Ok(Arc::new(ListArray::try_new(Arc::clone(element), ends, Arc::new(structs), valid)?))
+    }
+}
+
+fn fields_of(data_type: &DataType) -> Fields {
+    match data_type {
+        DataType::Struct(fields) => fields.clone(),
+        _ => Fields::empty(),
     }
 }
 
 /// A column of maps from text.
 #[derive(Debug)]
-pub(super) struct MapColumn<V> {
-    keys: StringBuilder,
+pub(crate) struct SparseMap<V> {
+    keys: Texts,
     values: V,
     rows: Rows,
 }
 
-impl<V: Default> Default for MapColumn<V> {
+impl<V: Values> Default for SparseMap<V> {
     fn default() -> Self {
-        Self { keys: StringBuilder::new(), values: V::default(), rows: Rows::default() }
+        Self::new(0)
     }
 }
 
-impl<V: ArrayBuilder> MapColumn<V> {
-    /// Adds an entry called `key` to the current row; the caller appends one value.
-    pub(super) fn value(&mut self, key: &str) -> &mut V {
-        self.keys.append_value(key);
-        &mut self.values
+impl<V: Values> SparseMap<V> {
+    /// A column of `rows` rows, or fewer.
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { keys: Texts::default(), values: V::default(), rows: Rows::new(rows) }
     }
 
-    /// Ends the row; an empty one is an empty map.
-    pub(super) fn end_row(&mut self) {
-        self.rows.end_row(self.keys.len());
+    /// Adds an entry to row number `row`; rows come in order.
+    #[inline]
+    pub(crate) fn push(&mut self, row: usize, key: &str, value: V::Value<'_>) {
+        self.rows.enter(row, self.keys.len());
+        self.keys.push(key, self.rows.rows);
+        self.values.push(value, self.rows.rows);
     }
 
-    pub(super) fn finish(mut self, value_type: DataType) -> Result<MapArray, ArrowError> {
-        let DataType::Map(entry, sorted) = map_of(value_type) else {
-            return Err(ArrowError::SchemaError("not a map".into()));
+    /// The column, of exactly `rows` rows; `data_type` is that of the maps.
+    pub(crate) fn finish(self, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let (DataType::Map(entry, sorted), false) = (data_type, self.keys.len() == 0) else {
+            return Ok(schema::absent(data_type, rows));
         };
-        let DataType::Struct(fields) = entry.data_type() else {
-            return Err(ArrowError::SchemaError("not a map entry".into()));
-        };
-        let columns: Vec<ArrayRef> = vec![Arc::new(self.keys.finish()), self.values.finish()];
+        let (ends, valid) = self.rows.finish(rows, self.keys.len());
+        let fields = fields_of(entry.data_type());
+        let type_of = |number: usize| fields.get(number).map_or(&DataType::Null, |field| field.data_type());
+        let columns = vec![self.keys.finish(type_of(0), None)?, self.values.finish(type_of(1), None)?];
         let entries = StructArray::try_new(fields.clone(), columns, None)?;
-        let ends = OffsetBuffer::new(self.rows.ends.into());
-        MapArray::try_new(entry, ends, entries, self.rows.valid.finish(), sorted)
+        Ok(Arc::new(MapArray::try_new(Arc::clone(entry), ends, entries, valid, *sorted)?))
     }
 }
 
-/// The rows of a column of lists; the elements are built beside it.
-#[derive(Debug, Default)]
-pub(super) struct ListRows(Rows);
+/// The columns of a batch or of a struct, as they are finished one after the other.
+#[derive(Debug)]
+pub(crate) struct Finished<'f> {
+    fields: &'f Fields,
+    rows: usize,
+    columns: Vec<ArrayRef>,
+}
 
-impl ListRows {
-    /// Ends the row behind the element number `end`; an empty one is an empty list.
-    pub(super) fn end_row(&mut self, end: usize) {
-        self.0.end_row(end);
+impl<'f> Finished<'f> {
+    /// None yet of those that `fields` describe, of `rows` rows each.
+    pub(crate) fn new(fields: &'f Fields, rows: usize) -> Self {
+        Self { fields, rows, columns: Vec::with_capacity(fields.len()) }
     }
 
-    /// Lists of these elements.
-    pub(super) fn finish(mut self, elements: ArrayRef) -> Result<ArrayRef, ArrowError> {
-        let DataType::List(field) = list_of(elements.data_type().clone()) else {
-            return Err(ArrowError::SchemaError("not a list".into()));
-        };
-        let ends = OffsetBuffer::new(self.0.ends.into());
-        Ok(Arc::new(ListArray::try_new(field, ends, elements, self.0.valid.finish())?))
+    /// The type of the next one.
+    fn data_type(&self) -> &'f DataType {
+        self.fields.get(self.columns.len()).map_or(&DataType::Null, |field| field.data_type())
+    }
+
+    /// The next column.
+    pub(crate) fn push(&mut self, column: ArrayRef) {
+        self.columns.push(column);
+    }
+
+    /// The next column.
+    pub(crate) fn sparse<V: Values>(&mut self, column: Sparse<V>) -> Result<(), ArrowError> {
+        self.columns.push(column.finish(self.data_type(), self.rows)?);
+        Ok(())
+    }
+
+    /// The next column.
+    pub(crate) fn map<V: Values>(&mut self, column: SparseMap<V>) -> Result<(), ArrowError> {
+        self.columns.push(column.finish(self.data_type(), self.rows)?);
+        Ok(())
+    }
+
+    /// The next column: lists of `count` structs in all, whose columns `elements` finishes.
+    pub(crate) fn list(
+        &mut self,
+        rows: Rows,
+        count: usize,
+        elements: impl FnOnce(&mut Finished<'_>) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
+        self.columns.push(rows.finish_structs(self.data_type(), self.rows, count, elements)?);
+        Ok(())
+    }
+
+    /// All of them.
+    pub(crate) fn columns(self) -> Vec<ArrayRef> {
+        self.columns
     }
 }

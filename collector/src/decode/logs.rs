@@ -8,8 +8,7 @@ use weir_model::{UnixNanos, limits};
 use weir_storage::Table;
 
 use super::attributes::{AttributeMaps, Attributes, Value, any_value, cost};
-use super::columns::Moment;
-use super::columns::sparse::{Blobs, Finished, Sparse, Texts};
+use super::columns::{Blobs, Finished, Moment, Sparse, Texts};
 use super::origin::{self, OriginColumns, Resource, Scope};
 use super::wire::{Fault, Malformed, Reader};
 use super::{Budget, DecodeError, Decoded, check_not_ahead};

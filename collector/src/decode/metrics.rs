@@ -1,32 +1,38 @@
-//! Metrics: `ExportMetricsServiceRequest` to rows of `samples`, `histograms` and `series`, with names and
-//! labels as OpenTelemetry's Prometheus compatibility rules give them (escaped with underscores, with
-//! suffixes for unit and type).
+//! Metrics: `ExportMetricsServiceRequest` to rows of `samples`, `histograms`, `exemplars` and `series`, with
+//! names and labels as OpenTelemetry's Prometheus compatibility rules give them (escaped with underscores,
+//! with suffixes for unit and type). As in Prometheus, neither the scope nor the rest of the resource is among
+//! the labels; the rows of `series` say them, and all else that labels and values do not.
 //!
 //! Explicit-bucket histograms and summaries become the float series that PromQL knows; exponential
 //! histograms stay whole, delta or cumulative as they came. Delta sums and delta explicit-bucket
 //! histograms are summed up to cumulative ones ([`DeltaState`]).
 
 mod delta;
+mod described;
+mod exemplars;
 mod labels;
 mod names;
 mod points;
 mod rows;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use weir_model::{SeriesId, UnixNanos};
 use weir_storage::{Known, Labels};
 
-use super::attributes::Attributes;
-use super::origin::Resource;
+use super::attributes::{Attribute, Attributes, cost};
+use super::origin::{Resource, Scope};
 use super::wire::{Fault, Field, Malformed, Reader};
 use super::{Budget, DecodeError, Decoded, Reason, check_not_ahead};
 pub use delta::DeltaState;
+use described::{Sent, SeriesRow};
+use exemplars::{Exemplar, Exemplars};
 use labels::{LabelSet, Target};
 use names::Kind;
-use points::{Buckets, Exponential, Number, PointKey, Summary};
-use rows::{Rows, SeriesRow};
+use points::{Buckets, Exponential, Number, PointKey, Rest, Summary};
+use rows::Rows;
 
 /// What decoding metrics asks about series.
 pub struct Series<'a> {
@@ -37,13 +43,25 @@ pub struct Series<'a> {
 }
 
 /// A metric as its message describes it, points aside.
-#[derive(Debug, Clone)]
-struct Metric {
+#[derive(Debug)]
+struct Metric<'a> {
     name: Arc<str>,
     kind: Kind,
     unit: Option<Arc<str>>,
-    help: Option<Arc<str>>,
+    help: &'a str,
     temporality: i32,
+    /// Name and unit as they came.
+    sent_name: &'a str,
+    sent_unit: &'a str,
+    metadata: Vec<Attribute<'a>>,
+}
+
+/// Where a point comes from.
+#[derive(Debug)]
+struct Origin<'t, 'a> {
+    target: &'t Target,
+    resource: Rc<Resource<'a>>,
+    scope: Rc<Scope<'a>>,
 }
 
 /// OTLP's `AggregationTemporality`.
@@ -62,8 +80,10 @@ pub(super) fn decode(request: &[u8], now: UnixNanos, series: &Series<'_>) -> Res
     let mut decoder = Decoder {
         now,
         series,
+        request: series.deltas.begin(),
         budget: Budget::new(),
         attributes: Attributes::default(),
+        exemplars: Exemplars::default(),
         staged: vec![],
         rows: Rows::default(),
         series_rows: BTreeMap::new(),
@@ -84,13 +104,17 @@ pub(super) fn decode(request: &[u8], now: UnixNanos, series: &Series<'_>) -> Res
 struct Decoder<'a, 's> {
     now: UnixNanos,
     series: &'s Series<'s>,
+    /// The number of this request among those that bring deltas.
+    request: u64,
     budget: Budget,
     attributes: Attributes<'a>,
+    /// Those of the point in hand.
+    exemplars: Exemplars<'a>,
     /// The series of the point in hand; stored together or not at all.
     staged: Vec<Staged>,
     rows: Rows,
     /// In an order that depends on nothing but the request.
-    series_rows: BTreeMap<(SeriesId, i32), SeriesRow>,
+    series_rows: BTreeMap<(SeriesId, i32), SeriesRow<'a>>,
     /// The latest accepted time of the resource in hand.
     latest: u64,
     decoded: Decoded,
@@ -107,7 +131,7 @@ struct Staged {
 impl<'a> Decoder<'a, '_> {
     fn resource_metrics(&mut self, message: Reader<'a>) -> Result<(), Malformed> {
         let resource = match Resource::read(message, &mut self.decoded.repeated_attributes)? {
-            Ok(resource) => resource,
+            Ok(resource) => Rc::new(resource),
             Err(reason) => {
                 self.decoded.rejected.add(reason, points::count_in_resource(message)?);
                 return Ok(());
@@ -117,23 +141,40 @@ impl<'a> Decoder<'a, '_> {
         self.latest = 0;
         let mut scopes = message;
         while let Some(field) = scopes.next()? {
-            if field.number != 2 {
-                continue;
-            }
-            let mut metrics = field.message()?;
-            while let Some(field) = metrics.next()? {
-                if field.number == 2 {
-                    self.metric(&target, field.message()?)?;
-                }
+            if field.number == 2 {
+                self.scope_metrics(&target, &resource, field.message()?)?;
             }
         }
         self.target_info(&target);
         Ok(())
     }
 
-    fn metric(&mut self, target: &Target, message: Reader<'a>) -> Result<(), Malformed> {
-        let metric = match read_metric(message) {
-            Ok(read) => read,
+    fn scope_metrics(
+        &mut self,
+        target: &Target,
+        resource: &Rc<Resource<'a>>,
+        message: Reader<'a>,
+    ) -> Result<(), Malformed> {
+        let scope = match Scope::read(message, &mut self.decoded.repeated_attributes)? {
+            Ok(scope) => Rc::new(scope),
+            Err(reason) => {
+                self.decoded.rejected.add(reason, points::count_in_scope(message)?);
+                return Ok(());
+            }
+        };
+        let origin = Origin { target, resource: Rc::clone(resource), scope };
+        let mut metrics = message;
+        while let Some(field) = metrics.next()? {
+            if field.number == 2 {
+                self.metric(&origin, field.message()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn metric(&mut self, origin: &Origin<'_, 'a>, message: Reader<'a>) -> Result<(), Malformed> {
+        let metric = match read_metric(message, &mut self.decoded.repeated_attributes) {
+            Ok(read) => Rc::new(read),
             Err(Fault::Malformed(malformed)) => return Err(malformed),
             Err(Fault::Record(reason)) => {
                 let points = points::count_in_metric(message)?.max(1);
@@ -145,7 +186,7 @@ impl<'a> Decoder<'a, '_> {
         while let Some(field) = pieces.next()? {
             match data_kind(field.number) {
                 Some(kind) if kind.same_data(metric.kind) => {
-                    self.points(target, &metric, field.message()?)?
+                    self.points(origin, &metric, field.message()?)?
                 }
                 // Of two kinds the last one counts.
                 Some(_) => {
@@ -157,12 +198,17 @@ impl<'a> Decoder<'a, '_> {
         Ok(())
     }
 
-    fn points(&mut self, target: &Target, metric: &Metric, mut data: Reader<'a>) -> Result<(), Malformed> {
+    fn points(
+        &mut self,
+        origin: &Origin<'_, 'a>,
+        metric: &Rc<Metric<'a>>,
+        mut data: Reader<'a>,
+    ) -> Result<(), Malformed> {
         while let Some(field) = data.next()? {
             if field.number != 1 {
                 continue;
             }
-            match self.point(target, metric, field) {
+            match self.point(origin, metric, field) {
                 Ok(()) => self.decoded.accepted += 1,
                 Err(Fault::Record(reason)) => self.decoded.rejected.add(reason, 1),
                 Err(Fault::Malformed(malformed)) => return Err(malformed),
@@ -171,41 +217,54 @@ impl<'a> Decoder<'a, '_> {
         Ok(())
     }
 
-    fn point(&mut self, target: &Target, metric: &Metric, field: Field<'a>) -> Result<(), Fault> {
+    fn point(
+        &mut self,
+        origin: &Origin<'_, 'a>,
+        metric: &Rc<Metric<'a>>,
+        field: Field<'a>,
+    ) -> Result<(), Fault> {
         let message = field.message()?;
         self.attributes.clear();
+        self.exemplars.clear();
         self.staged.clear();
+        let target = origin.target;
         match metric.kind {
             Kind::Gauge | Kind::MonotonicSum | Kind::Sum => {
-                let number = Number::read(message, &mut self.attributes)?;
+                let number = Number::read(message, &mut self.attributes, &mut self.exemplars)?;
                 let labels = self.begin(&number.key, metric, target, 1)?;
                 self.stage(&metric.name, &labels, None, number.value()?);
-                self.store_samples(metric, &number.key)
+                self.admit_series(metric, &number.key, Some(origin), Some(number.is_whole()))?;
+                self.store_samples(metric, &number.key, &number.rest(metric.temporality == DELTA))?;
+                self.store_exemplars(&[])
             }
             Kind::Histogram => {
-                let point = Buckets::read(message, &mut self.attributes)?;
+                let mut point = Buckets::read(message, &mut self.attributes, &mut self.exemplars)?;
                 point.check()?;
                 let labels = self.begin(&point.key, metric, target, point.bounds.len() + 3)?;
                 self.stage_buckets(metric, &labels, &point);
-                self.store_samples(metric, &point.key)
+                self.admit_series(metric, &point.key, Some(origin), None)?;
+                self.store_samples(metric, &point.key, &point.rest())?;
+                point.bounds.retain(|bound| bound.is_finite());
+                self.store_exemplars(&point.bounds)
             }
             Kind::Summary => {
                 let point = Summary::read(message, &mut self.attributes)?;
                 let labels = self.begin(&point.key, metric, target, point.quantiles.len() + 2)?;
                 self.stage_summary(metric, &labels, &point);
-                self.store_samples(metric, &point.key)
+                self.admit_series(metric, &point.key, Some(origin), None)?;
+                self.store_samples(metric, &point.key, &point.rest())
             }
             Kind::Exponential => {
-                let point = Exponential::read(message, &mut self.attributes)?;
+                let point = Exponential::read(message, &mut self.attributes, &mut self.exemplars)?;
                 point.check()?;
                 let labels = self.begin(&point.key, metric, target, 1)?;
                 self.budget.take(8 * point.buckets())?;
                 self.stage(&metric.name, &labels, None, 0.0);
-                self.admit_series(metric, &point.key)?;
+                self.admit_series(metric, &point.key, Some(origin), None)?;
                 let id = self.staged[0].id;
                 self.rows.histogram(&metric.name, metric.temporality, id, &point);
                 self.latest = self.latest.max(point.key.time);
-                Ok(())
+                self.store_exemplars(&[])
             }
         }
     }
@@ -214,7 +273,7 @@ impl<'a> Decoder<'a, '_> {
     fn begin(
         &mut self,
         key: &PointKey,
-        metric: &Metric,
+        metric: &Metric<'_>,
         target: &Target,
         series: usize,
     ) -> Result<LabelSet, Reason> {
@@ -232,8 +291,9 @@ impl<'a> Decoder<'a, '_> {
         self.staged.push(Staged { name: Arc::clone(name), id: labels.id(), labels, value });
     }
 
-    fn stage_buckets(&mut self, metric: &Metric, labels: &LabelSet, point: &Buckets) {
-        let value = |value: f64| if point.key.no_value { stale() } else { value };
+    /// Stages the buckets in the order of their bounds, and `_count` last.
+    fn stage_buckets(&mut self, metric: &Metric<'_>, labels: &LabelSet, point: &Buckets) {
+        let value = |value: f64| if point.key.no_value() { stale() } else { value };
         let bucket = names::with_suffix(&metric.name, "_bucket");
         let mut below = 0_u64;
         for (bound, count) in point.bounds.iter().zip(&point.counts) {
@@ -244,14 +304,14 @@ impl<'a> Decoder<'a, '_> {
             }
         }
         self.stage(&bucket, labels, Some(("le", "+Inf".into())), value(point.count as f64));
-        if let Some(sum) = point.sum.or(point.key.no_value.then_some(0.0)) {
+        if let Some(sum) = point.sum.or(point.key.no_value().then_some(0.0)) {
             self.stage(&names::with_suffix(&metric.name, "_sum"), labels, None, value(sum));
         }
         self.stage(&names::with_suffix(&metric.name, "_count"), labels, None, value(point.count as f64));
     }
 
-    fn stage_summary(&mut self, metric: &Metric, labels: &LabelSet, point: &Summary) {
-        let value = |value: f64| if point.key.no_value { stale() } else { value };
+    fn stage_summary(&mut self, metric: &Metric<'_>, labels: &LabelSet, point: &Summary) {
+        let value = |value: f64| if point.key.no_value() { stale() } else { value };
         for (quantile, at) in &point.quantiles {
             let quantile = labels::number(*quantile);
             self.stage(&metric.name, labels, Some(("quantile", quantile)), value(*at));
@@ -260,23 +320,54 @@ impl<'a> Decoder<'a, '_> {
         self.stage(&names::with_suffix(&metric.name, "_count"), labels, None, value(point.count as f64));
     }
 
-    /// Turns what is staged into samples, if every one of its series may be stored.
-    fn store_samples(&mut self, metric: &Metric, key: &PointKey) -> Result<(), Fault> {
-        self.admit_series(metric, key)?;
+    /// Turns what is staged into samples; the last of them says the `rest` of the point.
+    fn store_samples(&mut self, metric: &Metric<'_>, key: &PointKey, rest: &[Rest]) -> Result<(), Fault> {
         let mut start = key.start;
-        if metric.temporality == DELTA && !key.no_value {
+        if metric.temporality == DELTA && !key.no_value() {
             let values = self.staged.iter_mut().map(|staged| (staged.id, &mut staged.value));
-            start = self.series.deltas.accumulate(key.start, key.time, values)?;
+            start = self.series.deltas.accumulate(self.request, key.start, key.time, values)?;
         }
-        for staged in &self.staged {
-            self.rows.sample(&staged.name, staged.id, key.time, start, staged.value);
+        for (index, staged) in self.staged.iter().enumerate() {
+            let rest = if index + 1 == self.staged.len() { rest } else { &[] };
+            self.rows.sample(&staged.name, staged.id, key.time, start, staged.value, rest);
         }
         self.latest = self.latest.max(key.time);
         Ok(())
     }
 
-    /// Asks the index about every staged series, and then notes a row for each that is new that day.
-    fn admit_series(&mut self, metric: &Metric, key: &PointKey) -> Result<(), Reason> {
+    /// Stores the exemplars of a point that is stored. Each goes to the staged series whose place its value
+    /// has among `bounds`, which are those of the first series; without bounds, to the only one.
+    fn store_exemplars(&mut self, bounds: &[f64]) -> Result<(), Fault> {
+        self.decoded.dropped_exemplars.add(Reason::ManyExemplars, self.exemplars.more);
+        for message in std::mem::take(&mut self.exemplars.messages) {
+            match self.exemplar(message, bounds) {
+                Err(Fault::Record(reason)) => self.decoded.dropped_exemplars.add(reason, 1),
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    fn exemplar(&mut self, message: Reader<'a>, bounds: &[f64]) -> Result<(), Fault> {
+        self.attributes.clear();
+        let exemplar = Exemplar::read(message, &mut self.attributes)?;
+        exemplar.check()?;
+        check_not_ahead(exemplar.time, self.now)?;
+        let Some(series) = self.staged.get(exemplar.bucket(bounds)) else { return Ok(()) };
+        self.budget.take(64 + series.name.len() + message.bytes().len() + cost(self.attributes.all()))?;
+        self.rows.exemplars.row(&series.name, series.id, &exemplar, self.attributes.all());
+        Ok(())
+    }
+
+    /// Asks the index about every staged series, and then notes a row for each that is new that day. The last
+    /// of them says where the point comes from.
+    fn admit_series(
+        &mut self,
+        metric: &Rc<Metric<'a>>,
+        key: &PointKey,
+        origin: Option<&Origin<'_, 'a>>,
+        whole: Option<bool>,
+    ) -> Result<(), Reason> {
         let date = (key.time / NANOS_PER_DAY) as i32;
         let mut fresh = vec![];
         for (index, staged) in self.staged.iter().enumerate() {
@@ -295,15 +386,23 @@ impl<'a> Decoder<'a, '_> {
             64 + staged.labels.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
         };
         self.budget.take(fresh.iter().map(|index| bytes(&self.staged[*index])).sum())?;
+        let last = self.staged.len() - 1;
+        let mut sent = origin.filter(|_| fresh.contains(&last)).map(|origin| {
+            let labels = &self.staged[last].labels;
+            Sent::new(self.attributes.all(), labels, &origin.resource, &origin.scope)
+        });
+        if let Some(sent) = &sent {
+            self.budget.take(sent.cost() + cost(&metric.metadata))?;
+        }
         for index in fresh {
             let staged = &self.staged[index];
             let row = SeriesRow {
                 labels: staged.labels.clone(),
                 id: staged.id,
                 time: key.time,
-                kind: metric.kind.series_type(),
-                unit: metric.unit.clone(),
-                help: metric.help.clone(),
+                metric: Rc::clone(metric),
+                whole,
+                sent: if index == last { sent.take() } else { None },
             };
             self.series_rows.insert((staged.id, date), row);
         }
@@ -317,15 +416,20 @@ impl<'a> Decoder<'a, '_> {
             name: "target_info".into(),
             kind: Kind::Gauge,
             unit: None,
-            help: Some("Target metadata".into()),
+            help: "Target metadata",
             temporality: CUMULATIVE,
+            sent_name: "",
+            sent_unit: "",
+            metadata: vec![],
         };
-        let key = PointKey { time: self.latest, start: 0, no_value: false };
+        let key = PointKey::at(self.latest);
         self.staged.clear();
         self.stage(&metric.name, labels, None, 1.0);
+        let admitted = self.admit_series(&Rc::new(metric), &key, None, None);
         // Not a data point of the sender's: where there is no room for it, nothing of theirs is lost.
-        if let Err(Fault::Record(reason)) = self.store_samples(&metric, &key) {
-            tracing::debug!(reason = reason.name(), "`target_info` left out");
+        match admitted {
+            Ok(()) => self.rows.sample("target_info", self.staged[0].id, key.time, 0, 1.0, &[]),
+            Err(reason) => tracing::debug!(reason = reason.name(), "`target_info` left out"),
         }
     }
 }
@@ -343,7 +447,8 @@ fn data_kind(number: u32) -> Option<Kind> {
 }
 
 /// Reads what describes a metric, wherever among its fields it stands.
-fn read_metric(mut message: Reader<'_>) -> Result<Metric, Fault> {
+fn read_metric<'a>(mut message: Reader<'a>, repeated: &mut u64) -> Result<Metric<'a>, Fault> {
+    let mut metadata = Attributes::default();
     let (mut name, mut help, mut unit, mut data) = ("", "", "", None);
     let (mut temporality, mut monotonic) = (0, false);
     while let Some(field) = message.next()? {
@@ -351,6 +456,7 @@ fn read_metric(mut message: Reader<'_>) -> Result<Metric, Fault> {
             1 => name = field.text()?,
             2 => help = field.text()?,
             3 => unit = field.text()?,
+            12 => metadata.read(field.message()?)?,
             number => {
                 let Some(kind) = data_kind(number) else { continue };
                 if data != Some(kind) {
@@ -370,10 +476,17 @@ fn read_metric(mut message: Reader<'_>) -> Result<Metric, Fault> {
     if kind.has_temporality() && !matches!(temporality, DELTA | CUMULATIVE) {
         return Err(Reason::Temporality.into());
     }
-    let name = names::metric(name, unit, kind).ok_or(Reason::MetricName)?;
-    let unit = names::unit(unit).filter(|unit| !unit.is_empty()).map(Arc::from);
-    let help = (!help.is_empty()).then(|| Arc::from(help));
-    Ok(Metric { name: name.into(), kind, unit, help, temporality })
+    *repeated += metadata.repeated;
+    Ok(Metric {
+        name: names::metric(name, unit, kind).ok_or(Reason::MetricName)?.into(),
+        kind,
+        unit: names::unit(unit).filter(|unit| !unit.is_empty()).map(Arc::from),
+        help,
+        temporality,
+        sent_name: name,
+        sent_unit: unit,
+        metadata: metadata.all().to_vec(),
+    })
 }
 
 /// Temporality and monotonicity, which stand behind the points.

@@ -1,14 +1,11 @@
 //! Where a record comes from: its resource and its instrumentation scope, read once and repeated in
 //! each of its rows.
 
-use std::sync::Arc;
-
-use arrow::array::Int64Array;
 use arrow::error::ArrowError;
 
 use super::Reason;
 use super::attributes::{Attribute, AttributeMaps, Attributes, Value, cost, promoted};
-use super::columns::sparse::{Finished, Sparse, Texts};
+use super::columns::{Finished, Longs, Sparse, Texts};
 use super::wire::{Fault, Malformed, Reader};
 
 /// The service of a resource that names none.
@@ -194,16 +191,16 @@ pub(super) fn expected_rows(request: &[u8]) -> Result<usize, Malformed> {
     Ok(count.min(EXPECTED_ROWS) as usize)
 }
 
-/// The columns that spans and logs share.
-#[derive(Debug)]
+/// The columns that spans, logs and series share.
+#[derive(Debug, Default)]
 pub(super) struct OriginColumns {
     resource: AttributeMaps,
-    resource_dropped: Vec<i64>,
+    resource_dropped: Sparse<Longs>,
     resource_schema_url: Sparse<Texts>,
     scope_name: Sparse<Texts>,
     scope_version: Sparse<Texts>,
     scope: AttributeMaps,
-    scope_dropped: Vec<i64>,
+    scope_dropped: Sparse<Longs>,
     scope_schema_url: Sparse<Texts>,
 }
 
@@ -212,43 +209,44 @@ impl OriginColumns {
     pub(super) fn new(rows: usize) -> Self {
         Self {
             resource: AttributeMaps::new(rows),
-            resource_dropped: Vec::with_capacity(rows),
+            resource_dropped: Sparse::new(rows),
             resource_schema_url: Sparse::new(rows),
             scope_name: Sparse::new(rows),
             scope_version: Sparse::new(rows),
             scope: AttributeMaps::new(rows),
-            scope_dropped: Vec::with_capacity(rows),
+            scope_dropped: Sparse::new(rows),
             scope_schema_url: Sparse::new(rows),
         }
     }
 
-    /// Row number `row`; where resource attributes are promoted they are not repeated.
+    /// Row number `row`; where resource attributes are promoted they are not repeated. A row left out is null,
+    /// where that is allowed.
     pub(super) fn row(&mut self, row: usize, resource: &Resource<'_>, scope: &Scope<'_>, promotes: bool) {
         for attribute in &resource.attributes {
             if !(promotes && promoted(attribute, true).is_some()) {
                 self.resource.push(row, attribute);
             }
         }
-        self.resource_dropped.push(resource.dropped_attributes.into());
+        self.resource_dropped.push(row, resource.dropped_attributes.into());
         self.resource_schema_url.push_text(row, resource.schema_url);
         self.scope_name.push_text(row, scope.name);
         self.scope_version.push_text(row, scope.version);
         for attribute in &scope.attributes {
             self.scope.push(row, attribute);
         }
-        self.scope_dropped.push(scope.dropped_attributes.into());
+        self.scope_dropped.push(row, scope.dropped_attributes.into());
         self.scope_schema_url.push_text(row, scope.schema_url);
     }
 
     /// The columns, in the order of the schema.
     pub(super) fn finish(self, out: &mut Finished<'_>) -> Result<(), ArrowError> {
         self.resource.finish(out)?;
-        out.push(Arc::new(Int64Array::from(self.resource_dropped)));
+        out.sparse(self.resource_dropped)?;
         out.sparse(self.resource_schema_url)?;
         out.sparse(self.scope_name)?;
         out.sparse(self.scope_version)?;
         self.scope.finish(out)?;
-        out.push(Arc::new(Int64Array::from(self.scope_dropped)));
+        out.sparse(self.scope_dropped)?;
         out.sparse(self.scope_schema_url)
     }
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod error;
 mod escape;
+mod exemplars;
 mod labels;
 mod metadata;
 mod params;
@@ -34,6 +35,7 @@ pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/api/v1/query", get(instant).post(instant))
         .route("/api/v1/query_range", get(range).post(range))
+        .route("/api/v1/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/api/v1/labels", get(labels::names).post(labels::names))
         .route("/api/v1/label/{name}/values", get(labels::values))
         .route("/api/v1/series", get(labels::series).post(labels::series))

@@ -1,7 +1,7 @@
 //! The columns of an answer by name and type, for routes that make something of its rows.
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 
 use crate::engine::Answer;
@@ -30,6 +30,10 @@ impl<'a> Row<'a> {
 
     pub(super) fn long(&self, name: &str) -> Option<i64> {
         self.column(name)?.as_primitive_opt::<Int64Type>().map(|c| c.value(self.index))
+    }
+
+    pub(super) fn double(&self, name: &str) -> Option<f64> {
+        self.column(name)?.as_primitive_opt::<Float64Type>().map(|c| c.value(self.index))
     }
 
     pub(super) fn flag(&self, name: &str) -> bool {

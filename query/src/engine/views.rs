@@ -63,8 +63,12 @@ impl StoredView {
     }
 
     fn new(table: Table) -> Self {
-        // The view `edges` adds these rows up.
-        let name = if table == Table::Edges { derived::EDGE_ROWS } else { table.name() };
+        let name = match table {
+            // The view `edges` adds these rows up, the view `exemplars` gives them labels.
+            Table::Edges => derived::EDGE_ROWS,
+            Table::Exemplars => derived::EXEMPLAR_ROWS,
+            table => table.name(),
+        };
         let columns = columns(table);
         let schema = view_schema(table, &columns).unwrap_or_else(|_| Arc::new(Schema::empty()));
         Self { name, table, columns, schema }
@@ -86,14 +90,18 @@ pub(super) fn derived(name: &str) -> Option<&'static str> {
 
 /// Every name that is listed.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    let stored = STORED.iter().map(|view| view.name).filter(|name| *name != derived::EDGE_ROWS);
-    derived::ALL.iter().map(|view| view.name).chain(stored)
+    derived::ALL.iter().map(|view| view.name).chain(listed().map(|view| view.name))
+}
+
+/// The stored views that are seen as they are.
+fn listed() -> impl Iterator<Item = &'static StoredView> {
+    STORED.iter().filter(|view| !derived::MADE_FROM.contains(&view.name))
 }
 
 /// Every view with its columns.
 pub(super) fn describe() -> Vec<View> {
     let mut all: Vec<View> = derived::ALL.iter().map(derived::Derived::describe).collect();
-    for view in STORED.iter().filter(|view| view.name != derived::EDGE_ROWS) {
+    for view in listed() {
         let column = |field: &Arc<Field>| Column {
             name: field.name().clone(),
             sql_type: super::types::sql_type(field.data_type()),
@@ -152,7 +160,8 @@ fn columns(table: Table) -> Vec<ViewColumn> {
             (_, "body_other") => {}
             (_, "events") => put(name, Kind::Made, functions::events(column(name))),
             (_, "links") => put(name, Kind::Made, functions::links(column(name))),
-            (DataType::Map(..), _) if table != Table::Series => {
+            (DataType::Map(..), "labels" | "point") => put(name, Kind::Stored, column(name)),
+            (DataType::Map(..), _) => {
                 if let Some(scope) = name.strip_suffix("_str") {
                     put(scope_column(scope), Kind::Made, scope_attributes(table, scope));
                 }

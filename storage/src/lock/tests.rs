@@ -39,29 +39,34 @@ fn a_new_directory_gets_a_format_and_each_run_a_higher_number() {
 }
 
 #[tokio::test]
-async fn a_newer_format_is_refused_in_one_sentence_and_nothing_is_touched() {
-    let dir = tempfile::tempdir().unwrap();
-    open(dir.path()).await.close().await.unwrap();
-    fs::write(dir.path().join("FORMAT"), "weir 2\n").unwrap();
-    fs::write(dir.path().join(STAGING).join("of-the-newer-program"), "x").unwrap();
-    let before = contents(dir.path());
-    let refused = crate::Storage::open(options(dir.path())).await.unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 2, supported: 1, .. }), "{refused:?}");
-    assert_eq!(
-        refused.to_string(),
-        format!(
-            "the data directory `{}` has format 2, this program reads up to 1: \
-             run the newer program, or choose another directory with --data-dir",
-            dir.path().display()
-        )
-    );
-    assert_eq!(contents(dir.path()), before);
+async fn another_format_is_refused_in_one_sentence_and_nothing_is_touched() {
+    for (found, told) in [
+        (FORMAT + 1, format!("this program reads up to {FORMAT}: run the newer program")),
+        (1, format!("this program reads {FORMAT} alone: run the older program")),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).await.close().await.unwrap();
+        fs::write(dir.path().join("FORMAT"), format!("weir {found}\n")).unwrap();
+        fs::write(dir.path().join(STAGING).join("of-the-other-program"), "x").unwrap();
+        let before = contents(dir.path());
+        let refused = crate::Storage::open(options(dir.path())).await.unwrap_err();
+        let is_newer = matches!(refused, OpenError::Newer { .. });
+        assert!(is_newer == (found > FORMAT) && is_newer != matches!(refused, OpenError::Older { .. }));
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "the data directory `{}` has format {found}, {told}, or choose another directory with --data-dir",
+                dir.path().display()
+            )
+        );
+        assert_eq!(contents(dir.path()), before);
+    }
 }
 
 #[tokio::test]
 async fn a_damaged_or_missing_format_is_refused() {
     for (name, text, told) in [
-        ("FORMAT", Some("wier 1"), "it must read `weir <number>`"),
+        ("FORMAT", Some("wier 2"), "it must read `weir <number>`"),
         ("FORMAT", Some(""), "it must read `weir <number>`"),
         ("FORMAT", None, "it is missing beside a write-ahead log"),
         ("EPOCH", Some("eleven"), "it must hold one number"),

@@ -24,12 +24,12 @@ fn rows_of_another_shape_are_refused_by_name() {
         "rows of `spans` have column `metric` where `trace_id` should be"
     );
     let part = samples(0..1).project(&[0, 1]).unwrap();
-    assert_eq!(refusal(Table::Samples, &part), "rows of `samples` have 2 columns instead of 6");
+    assert_eq!(refusal(Table::Samples, &part), "rows of `samples` have 2 columns instead of 8");
     let mut fields: Vec<Field> =
         Table::Samples.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
-    fields[5] = Field::new("value", DataType::Int64, false);
+    fields[6] = Field::new("value", DataType::Int64, false);
     let mut columns = samples(0..1).columns().to_vec();
-    columns[5] = Arc::new(Int64Array::from(vec![1]));
+    columns[6] = Arc::new(Int64Array::from(vec![1]));
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
     assert_eq!(
         refusal(Table::Samples, &rows),

@@ -80,6 +80,23 @@ async fn spans_are_stored_when_the_answer_arrives() {
 }
 
 #[tokio::test]
+async fn an_empty_request_of_every_signal_succeeds_and_stores_nothing() {
+    let running = Running::start().await;
+    for service in ["trace.v1.TraceService", "metrics.v1.MetricsService", "logs.v1.LogsService"] {
+        let path = format!("/opentelemetry.proto.collector.{service}/Export");
+        // A field 1 of no bytes is a resource with nothing in it.
+        for message in [&[][..], &[0x0a, 0]] {
+            let answer = running.call(&path, None, frame(false, message)).await;
+            assert_eq!(answer, (Code::Ok, String::new()), "{service}");
+        }
+    }
+    running.stores_nothing();
+    for signal in ["traces", "metrics", "logs"] {
+        assert_eq!(running.metric(&format!("weir_collector_requests_total{{signal=\"{signal}\"}}")), 2);
+    }
+}
+
+#[tokio::test]
 async fn many_spans_at_once_arrive_in_pieces() {
     let running = Running::start().await;
     let many = (0..3_000_u32).map(|n| Span { name: format!("{n:0500}"), ..span(n as u8 | 1) }).collect();

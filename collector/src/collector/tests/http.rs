@@ -16,7 +16,11 @@ const JSON: &str = "application/json";
 
 impl Running {
     async fn post(&self, headers: &[(&str, &str)], body: Vec<u8>) -> Response {
-        let request = reqwest::Client::new().post(format!("http://{}/v1/traces", self.http)).body(body);
+        self.post_to("/v1/traces", headers, body).await
+    }
+
+    async fn post_to(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response {
+        let request = reqwest::Client::new().post(format!("http://{}{path}", self.http)).body(body);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.send().await.unwrap()
     }
@@ -100,10 +104,22 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test]
 async fn an_empty_request_succeeds_and_stores_nothing() {
     let running = Running::start().await;
-    for (content_type, body) in [(PROTOBUF, vec![]), (JSON, b"{}".to_vec())] {
-        assert_eq!(running.post(&[("content-type", content_type)], body).await.status(), 200);
+    let of = |json: &str| (JSON, json.as_bytes().to_vec());
+    for (path, name) in
+        [("/v1/traces", "resourceSpans"), ("/v1/metrics", "resourceMetrics"), ("/v1/logs", "resourceLogs")]
+    {
+        let none = format!("{{\"{name}\":[]}}");
+        let hollow = format!("{{\"{name}\":[{{}}]}}");
+        // A field 1 of no bytes is a resource with nothing in it.
+        let bodies = [(PROTOBUF, vec![]), (PROTOBUF, vec![0x0a, 0]), of("{}"), of(&none), of(&hollow)];
+        for (content_type_sent, body) in bodies {
+            let response = running.post_to(path, &[("content-type", content_type_sent)], body).await;
+            assert_eq!((response.status(), content_type(&response)), (StatusCode::OK, content_type_sent));
+            let empty: &[u8] = if content_type_sent == JSON { b"{}" } else { b"" };
+            assert_eq!(response.bytes().await.unwrap(), empty, "{path}");
+        }
     }
-    assert_eq!(running.count(Table::Spans), 0);
+    running.stores_nothing();
 }
 
 #[tokio::test]
@@ -273,6 +289,12 @@ async fn zipkin_spans_are_stored_like_all_others() {
         ("web".into(), "get".into(), "1431000".into())
     );
     assert_eq!(shown("trace_id"), "0000000000000000463ac35c9f6413ad");
+
+    let mistyped = r#"{"traceId":"1","id":"2","name":3}"#;
+    let response = post(JSON, &format!("[{mistyped},{}]", good.replace("312", "313"))).await.unwrap();
+    assert_eq!((response.status().as_u16(), running.count(Table::Spans)), (202, 2));
+    let rejected = |reason| format!("weir_collector_rejected_total{{signal=\"traces\",reason=\"{reason}\"}}");
+    assert_eq!(running.metric(&rejected("bad_form")), 1);
 
     let response = post(JSON, "[{").await.unwrap();
     assert_eq!(response.status().as_u16(), 400);

@@ -25,6 +25,26 @@ impl Kind {
         }
     }
 
+    /// What its data is called in OTLP, as the table `series` shows it.
+    pub(super) fn data_name(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::MonotonicSum | Self::Sum => "sum",
+            Self::Histogram => "histogram",
+            Self::Exponential => "exponential_histogram",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// Whether a sum only rises; of other data nothing is said.
+    pub(super) fn is_monotonic(self) -> Option<bool> {
+        match self {
+            Self::MonotonicSum => Some(true),
+            Self::Sum => Some(false),
+            _ => None,
+        }
+    }
+
     /// Whether both come in the same field of a metric.
     pub(super) fn same_data(self, other: Self) -> bool {
         let is_sum = |kind| matches!(kind, Self::MonotonicSum | Self::Sum);

@@ -5,6 +5,7 @@ use weir_model::limits;
 use super::super::Reason;
 use super::super::attributes::Attributes;
 use super::super::wire::{Fault, Field, Malformed, Reader};
+use super::exemplars::Exemplars;
 use super::stale;
 
 /// What every kind of point has.
@@ -12,11 +13,31 @@ use super::stale;
 pub(super) struct PointKey {
     pub(super) start: u64,
     pub(super) time: u64,
-    /// The flag by which a series says that it has ended.
-    pub(super) no_value: bool,
+    /// OTLP's `DataPointFlags`.
+    flags: u32,
 }
 
+/// The flag by which a series says that it has ended.
+const NO_RECORDED_VALUE: u32 = 1;
+
+/// What of a point no column holds: the name of its OTLP field, and its value as text.
+pub(super) type Rest = (&'static str, String);
+
 impl PointKey {
+    pub(super) fn at(time: u64) -> Self {
+        Self { time, ..Self::default() }
+    }
+
+    /// Whether there is no value, because the series has ended.
+    pub(super) fn no_value(&self) -> bool {
+        self.flags & NO_RECORDED_VALUE != 0
+    }
+
+    /// The flags, where a stale marker does not say them.
+    fn rest(&self) -> Option<Rest> {
+        (self.flags & !NO_RECORDED_VALUE != 0).then(|| ("flags", self.flags.to_string()))
+    }
+
     /// Reads a field that all points have under the same number.
     fn read(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
         match field.number {
@@ -28,7 +49,7 @@ impl PointKey {
     }
 
     fn read_flags(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
-        self.no_value = field.uint32()? & 1 != 0;
+        self.flags = field.uint32()?;
         Ok(())
     }
 }
@@ -38,15 +59,25 @@ impl PointKey {
 pub(super) struct Number {
     pub(super) key: PointKey,
     value: Option<f64>,
+    /// The value, where it came as a whole number.
+    long: Option<i64>,
 }
 
 impl Number {
-    pub(super) fn read<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<Self, Fault> {
+    pub(super) fn read<'a>(
+        mut message: Reader<'a>,
+        attributes: &mut Attributes<'a>,
+        exemplars: &mut Exemplars<'a>,
+    ) -> Result<Self, Fault> {
         let mut point = Self::default();
         while let Some(field) = message.next()? {
             match field.number {
-                4 => point.value = Some(field.double()?),
-                6 => point.value = Some(field.fixed64()? as i64 as f64),
+                4 => (point.value, point.long) = (Some(field.double()?), None),
+                5 => exemplars.note(&field)?,
+                6 => {
+                    let long = field.fixed64()? as i64;
+                    (point.value, point.long) = (Some(long as f64), Some(long));
+                }
                 7 => attributes.read(field.message()?)?,
                 8 => point.key.read_flags(&field)?,
                 _ => point.key.read(&field)?,
@@ -57,7 +88,19 @@ impl Number {
 
     /// The value; a stale marker where the sender says that there is none.
     pub(super) fn value(&self) -> Result<f64, Reason> {
-        if self.key.no_value { Ok(stale()) } else { self.value.ok_or(Reason::NoValue) }
+        if self.key.no_value() { Ok(stale()) } else { self.value.ok_or(Reason::NoValue) }
+    }
+
+    /// Whether the value came as a whole number.
+    pub(super) fn is_whole(&self) -> bool {
+        self.long.is_some()
+    }
+
+    /// What the value does not say: digits that a double has no room for, unless it is a `delta`.
+    pub(super) fn rest(&self, delta: bool) -> Vec<Rest> {
+        let exact = |long: &i64| (*long as f64) as i128 == i128::from(*long);
+        let long = self.long.filter(|long| !delta && !self.key.no_value() && !exact(long));
+        self.key.rest().into_iter().chain(long.map(|long| ("as_int", long.to_string()))).collect()
     }
 }
 
@@ -69,10 +112,16 @@ pub(super) struct Buckets {
     pub(super) sum: Option<f64>,
     pub(super) counts: Vec<u64>,
     pub(super) bounds: Vec<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
 }
 
 impl Buckets {
-    pub(super) fn read<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<Self, Fault> {
+    pub(super) fn read<'a>(
+        mut message: Reader<'a>,
+        attributes: &mut Attributes<'a>,
+        exemplars: &mut Exemplars<'a>,
+    ) -> Result<Self, Fault> {
         let mut point = Self::default();
         let mut bounds = vec![];
         while let Some(field) = message.next()? {
@@ -81,8 +130,11 @@ impl Buckets {
                 5 => point.sum = Some(field.double()?),
                 6 => field.repeated_fixed64(&mut point.counts)?,
                 7 => field.repeated_fixed64(&mut bounds)?,
+                8 => exemplars.note(&field)?,
                 9 => attributes.read(field.message()?)?,
                 10 => point.key.read_flags(&field)?,
+                11 => point.min = Some(field.double()?),
+                12 => point.max = Some(field.double()?),
                 _ => point.key.read(&field)?,
             }
         }
@@ -96,12 +148,19 @@ impl Buckets {
             return Err(Reason::ManyBuckets);
         }
         let fits = match self.counts.len() {
-            0 => self.bounds.is_empty() || self.key.no_value,
+            0 => self.bounds.is_empty() || self.key.no_value(),
             counts => counts == self.bounds.len() + 1,
         };
         let rises = self.bounds.windows(2).all(|pair| pair[0] < pair[1]);
         let numbers = self.bounds.iter().all(|bound| !bound.is_nan());
         if fits && rises && numbers { Ok(()) } else { Err(Reason::Buckets) }
+    }
+
+    /// What its series do not say.
+    pub(super) fn rest(&self) -> Vec<Rest> {
+        let extremes = [("min", self.min), ("max", self.max)];
+        let extremes = extremes.into_iter().filter_map(|(name, value)| Some((name, number(value?))));
+        self.key.rest().into_iter().chain(extremes).collect()
     }
 }
 
@@ -116,6 +175,11 @@ pub(super) struct Summary {
 }
 
 impl Summary {
+    /// What its series do not say.
+    pub(super) fn rest(&self) -> Vec<Rest> {
+        self.key.rest().into_iter().collect()
+    }
+
     pub(super) fn read<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<Self, Fault> {
         let mut point = Self::default();
         while let Some(field) = message.next()? {
@@ -173,7 +237,11 @@ pub(super) struct Side {
 }
 
 impl Exponential {
-    pub(super) fn read<'a>(mut message: Reader<'a>, attributes: &mut Attributes<'a>) -> Result<Self, Fault> {
+    pub(super) fn read<'a>(
+        mut message: Reader<'a>,
+        attributes: &mut Attributes<'a>,
+        exemplars: &mut Exemplars<'a>,
+    ) -> Result<Self, Fault> {
         let mut point = Self::default();
         while let Some(field) = message.next()? {
             match field.number {
@@ -185,6 +253,7 @@ impl Exponential {
                 8 => point.positive.read(field.message()?)?,
                 9 => point.negative.read(field.message()?)?,
                 10 => point.key.read_flags(&field)?,
+                11 => exemplars.note(&field)?,
                 12 => point.min = Some(field.double()?),
                 13 => point.max = Some(field.double()?),
                 14 => point.zero_threshold = field.double()?,
@@ -198,6 +267,11 @@ impl Exponential {
     /// beyond means custom bounds.
     pub(super) fn check(&self) -> Result<(), Reason> {
         if SCALES.contains(&self.scale) { Ok(()) } else { Err(Reason::Scale) }
+    }
+
+    /// What no column says.
+    pub(super) fn rest(&self) -> Vec<Rest> {
+        self.key.rest().into_iter().collect()
     }
 
     /// How many buckets it has.
@@ -222,18 +296,32 @@ impl Side {
     }
 }
 
+/// A double as text that reads back as the same number.
+fn number(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        value => format!("{value:?}"),
+    }
+}
+
 /// How many data points a `ResourceMetrics` holds.
 pub(super) fn count_in_resource(mut resource: Reader<'_>) -> Result<u64, Malformed> {
     let mut count = 0;
     while let Some(field) = resource.next()? {
-        if field.number != 2 {
-            continue;
+        if field.number == 2 {
+            count += count_in_scope(field.message()?)?;
         }
-        let mut scope = field.message()?;
-        while let Some(field) = scope.next()? {
-            if field.number == 2 {
-                count += count_in_metric(field.message()?)?;
-            }
+    }
+    Ok(count)
+}
+
+/// How many data points a `ScopeMetrics` holds.
+pub(super) fn count_in_scope(mut scope: Reader<'_>) -> Result<u64, Malformed> {
+    let mut count = 0;
+    while let Some(field) = scope.next()? {
+        if field.number == 2 {
+            count += count_in_metric(field.message()?)?;
         }
     }
     Ok(count)

@@ -1,16 +1,20 @@
-//! The columns of `samples`, `histograms` and `series`, in the order of their schemas.
+//! The rows of a request: the columns of `samples` and `histograms` in the order of their schemas, and beside
+//! them those of `exemplars` and `series`.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder};
+use arrow::array::{Float64Array, Int32Array, Int64Array, ListArray, RecordBatch};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use weir_model::SeriesId;
-use weir_storage::schema::list_of;
-use weir_storage::{Labels, Table};
+use weir_model::{SeriesId, UnixNanos};
+use weir_storage::Table;
+use weir_storage::schema::{absent, list_of};
 
-use super::super::columns::{ListRows, MapColumn, Moment, OptionalMicros};
-use super::points::{Exponential, Side};
+use super::super::columns::{Finished, Micros, Moment, Shorts, Sparse, SparseMap, Texts};
+use super::described::{SeriesColumns, SeriesRow};
+use super::exemplars::ExemplarColumns;
+use super::points::{Exponential, Rest, Side};
 use super::stale;
 
 /// All rows of a request but those of `series`.
@@ -18,23 +22,22 @@ use super::stale;
 pub(super) struct Rows {
     samples: SampleColumns,
     histograms: HistogramColumns,
-}
-
-/// A row of `series`.
-#[derive(Debug)]
-pub(super) struct SeriesRow {
-    pub(super) labels: Labels,
-    pub(super) id: SeriesId,
-    pub(super) time: u64,
-    pub(super) kind: &'static str,
-    pub(super) unit: Option<Arc<str>>,
-    pub(super) help: Option<Arc<str>>,
+    pub(super) exemplars: ExemplarColumns,
 }
 
 impl Rows {
-    pub(super) fn sample(&mut self, name: &str, id: SeriesId, time: u64, start: u64, value: f64) {
-        self.samples.key.push(name, id, time, start);
-        self.samples.value.append_value(value);
+    /// A row of `samples`; `rest` is what of the point this row says and no column does.
+    pub(super) fn sample(
+        &mut self,
+        name: &str,
+        id: SeriesId,
+        time: u64,
+        start: u64,
+        value: f64,
+        rest: &[Rest],
+    ) {
+        self.samples.key.push(name, id, time, start, rest);
+        self.samples.value.push(value);
     }
 
     pub(super) fn histogram(&mut self, name: &str, temporality: i32, id: SeriesId, point: &Exponential) {
@@ -42,154 +45,170 @@ impl Rows {
     }
 
     /// The batches that have rows, those of `series` first.
-    pub(super) fn finish(
+    pub(super) fn finish<'a>(
         self,
-        series: impl Iterator<Item = SeriesRow>,
+        series: impl Iterator<Item = SeriesRow<'a>>,
     ) -> Result<Vec<(Table, RecordBatch)>, ArrowError> {
-        let series = finish_series(series)?;
-        let (samples, histograms) = (self.samples.finish()?, self.histograms.finish()?);
-        let parts = [(Table::Series, series), (Table::Samples, samples), (Table::Histograms, histograms)];
+        let mut of_series = SeriesColumns::default();
+        series.for_each(|row| of_series.row(row));
+        let parts = [
+            (Table::Series, of_series.finish()?),
+            (Table::Samples, self.samples.finish()?),
+            (Table::Histograms, self.histograms.finish()?),
+            (Table::Exemplars, self.exemplars.finish()?),
+        ];
         Ok(parts.into_iter().filter(|(_, batch)| batch.num_rows() > 0).collect())
     }
 }
 
 #[derive(Debug, Default)]
 struct KeyColumns {
-    metric: StringBuilder,
-    series_id: Int64Builder,
+    rows: usize,
+    metric: Sparse<Texts>,
+    series_id: Vec<i64>,
     time: Moment,
-    start_time: OptionalMicros,
+    start_time: Sparse<Micros>,
+    start_time_nanos: Sparse<Shorts>,
+    /// What of a point its row says and no other column does.
+    point: SparseMap<Texts>,
 }
 
 impl KeyColumns {
-    fn push(&mut self, name: &str, id: SeriesId, time: u64, start: u64) {
-        self.metric.append_value(name);
-        self.series_id.append_value(id.to_column());
+    fn push(&mut self, name: &str, id: SeriesId, time: u64, start: u64, rest: &[Rest]) {
+        let row = self.rows;
+        self.rows += 1;
+        self.metric.push(row, name);
+        self.series_id.push(id.to_column());
         self.time.push(time);
-        self.start_time.push(start);
+        // Zero is what OTLP calls unknown.
+        if start > 0 {
+            let (micros, nanos) = UnixNanos(start).to_columns();
+            self.start_time.push(row, micros);
+            self.start_time_nanos.push(row, nanos);
+        }
+        for (name, value) in rest {
+            self.point.push(row, name, value);
+        }
     }
 
-    fn finish(mut self) -> Vec<ArrayRef> {
-        let mut out: Vec<ArrayRef> = vec![Arc::new(self.metric.finish()), Arc::new(self.series_id.finish())];
-        self.time.finish(&mut out);
-        out.push(self.start_time.finish());
-        out
+    /// Finishes a batch of `table`: its key, then what `values` finishes, then the rest of the point.
+    fn finish(
+        self,
+        table: Table,
+        values: impl FnOnce(&mut Finished<'_>) -> Result<(), ArrowError>,
+    ) -> Result<RecordBatch, ArrowError> {
+        let schema = table.schema();
+        let mut out = Finished::new(schema.fields(), self.rows);
+        out.sparse(self.metric)?;
+        out.push(Arc::new(Int64Array::from(self.series_id)));
+        self.time.columns().into_iter().for_each(|column| out.push(column));
+        out.sparse(self.start_time)?;
+        out.sparse(self.start_time_nanos)?;
+        values(&mut out)?;
+        out.map(self.point)?;
+        let columns = out.columns();
+        RecordBatch::try_new(schema, columns)
     }
 }
 
 #[derive(Debug, Default)]
 struct SampleColumns {
     key: KeyColumns,
-    value: Float64Builder,
+    value: Vec<f64>,
 }
 
 impl SampleColumns {
-    fn finish(mut self) -> Result<RecordBatch, ArrowError> {
-        let mut out = self.key.finish();
-        out.push(Arc::new(self.value.finish()));
-        RecordBatch::try_new(Table::Samples.schema(), out)
+    fn finish(self) -> Result<RecordBatch, ArrowError> {
+        self.key.finish(Table::Samples, |out| {
+            out.push(Arc::new(Float64Array::from(self.value)));
+            Ok(())
+        })
     }
 }
 
 #[derive(Debug, Default)]
 struct HistogramColumns {
     key: KeyColumns,
-    temporality: Int32Builder,
-    scale: Int32Builder,
-    count: Int64Builder,
-    sum: Float64Builder,
-    min: Float64Builder,
-    max: Float64Builder,
-    zero_threshold: Float64Builder,
-    zero_count: Int64Builder,
+    temporality: Vec<i32>,
+    scale: Vec<i32>,
+    count: Vec<i64>,
+    sum: Vec<Option<f64>>,
+    min: Vec<Option<f64>>,
+    max: Vec<Option<f64>>,
+    zero_threshold: Vec<f64>,
+    zero_count: Vec<i64>,
     positive: SideColumns,
     negative: SideColumns,
-    rows: usize,
 }
 
 impl HistogramColumns {
     fn row(&mut self, name: &str, temporality: i32, id: SeriesId, point: &Exponential) {
-        self.key.push(name, id, point.key.time, point.key.start);
-        self.temporality.append_value(temporality);
-        self.scale.append_value(point.scale);
-        self.count.append_value(to_long(point.count));
+        self.key.push(name, id, point.key.time, point.key.start, &point.rest());
+        self.temporality.push(temporality);
+        self.scale.push(point.scale);
+        self.count.push(to_long(point.count));
         // As Prometheus has it: a histogram whose sum is the stale marker ends its series.
-        self.sum.append_option(if point.key.no_value { Some(stale()) } else { point.sum });
-        self.min.append_option(point.min);
-        self.max.append_option(point.max);
-        self.zero_threshold.append_value(point.zero_threshold);
-        self.zero_count.append_value(to_long(point.zero_count));
+        self.sum.push(if point.key.no_value() { Some(stale()) } else { point.sum });
+        self.min.push(point.min);
+        self.max.push(point.max);
+        self.zero_threshold.push(point.zero_threshold);
+        self.zero_count.push(to_long(point.zero_count));
         self.positive.row(&point.positive);
         self.negative.row(&point.negative);
-        self.rows += 1;
     }
 
-    fn finish(mut self) -> Result<RecordBatch, ArrowError> {
-        let mut out = self.key.finish();
-        out.extend([
-            Arc::new(self.temporality.finish()) as ArrayRef,
-            Arc::new(self.scale.finish()),
-            Arc::new(self.count.finish()),
-            Arc::new(self.sum.finish()),
-            Arc::new(self.min.finish()),
-            Arc::new(self.max.finish()),
-            Arc::new(self.zero_threshold.finish()),
-            Arc::new(self.zero_count.finish()),
-        ]);
-        self.positive.finish(&mut out)?;
-        self.negative.finish(&mut out)?;
-        out.push(arrow::array::new_null_array(&list_of(DataType::Float64), self.rows));
-        RecordBatch::try_new(Table::Histograms.schema(), out)
+    fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let rows = self.scale.len();
+        self.key.finish(Table::Histograms, |out| {
+            out.push(Arc::new(Int32Array::from(self.temporality)));
+            out.push(Arc::new(Int32Array::from(self.scale)));
+            out.push(Arc::new(Int64Array::from(self.count)));
+            out.push(Arc::new(Float64Array::from(self.sum)));
+            out.push(Arc::new(Float64Array::from(self.min)));
+            out.push(Arc::new(Float64Array::from(self.max)));
+            out.push(Arc::new(Float64Array::from(self.zero_threshold)));
+            out.push(Arc::new(Int64Array::from(self.zero_count)));
+            self.positive.finish(out)?;
+            self.negative.finish(out)?;
+            out.push(absent(&list_of(DataType::Float64), rows));
+            Ok(())
+        })
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SideColumns {
-    offset: Int32Builder,
-    counts: Int64Builder,
-    elements: usize,
-    rows: ListRows,
+    offset: Vec<i32>,
+    /// Where each row ends among the counts.
+    ends: Vec<i32>,
+    counts: Vec<i64>,
+}
+
+impl Default for SideColumns {
+    fn default() -> Self {
+        Self { offset: Vec::new(), ends: vec![0], counts: Vec::new() }
+    }
 }
 
 impl SideColumns {
     fn row(&mut self, side: &Side) {
-        self.offset.append_value(side.offset);
-        side.counts.iter().for_each(|count| self.counts.append_value(to_long(*count)));
-        self.elements += side.counts.len();
-        self.rows.end_row(self.elements);
+        self.offset.push(side.offset);
+        self.counts.extend(side.counts.iter().map(|count| to_long(*count)));
+        // Counts are paid for from a budget far below `i32::MAX`.
+        self.ends.push(i32::try_from(self.counts.len()).unwrap_or(i32::MAX));
     }
 
-    fn finish(mut self, out: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
-        out.push(Arc::new(self.offset.finish()));
-        out.push(self.rows.finish(Arc::new(self.counts.finish()))?);
+    fn finish(self, out: &mut Finished<'_>) -> Result<(), ArrowError> {
+        out.push(Arc::new(Int32Array::from(self.offset)));
+        let DataType::List(element) = list_of(DataType::Int64) else {
+            return Err(ArrowError::SchemaError("not a list".into()));
+        };
+        let counts = Arc::new(Int64Array::from(self.counts));
+        out.push(Arc::new(ListArray::try_new(element, OffsetBuffer::new(self.ends.into()), counts, None)?));
         Ok(())
     }
 }
 
 fn to_long(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn finish_series(rows: impl Iterator<Item = SeriesRow>) -> Result<RecordBatch, ArrowError> {
-    let (mut metric, mut series_id, mut time) =
-        (StringBuilder::new(), Int64Builder::new(), Moment::default());
-    let mut labels = MapColumn::<StringBuilder>::default();
-    let (mut kind, mut unit, mut help) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    for row in rows {
-        metric.append_value(row.labels.metric());
-        series_id.append_value(row.id.to_column());
-        time.push(row.time);
-        for (name, value) in row.labels.iter() {
-            labels.value(name).append_value(value);
-        }
-        labels.end_row();
-        kind.append_value(row.kind);
-        unit.append_option(row.unit);
-        help.append_option(row.help);
-    }
-    let mut out: Vec<ArrayRef> = vec![Arc::new(metric.finish()), Arc::new(series_id.finish())];
-    time.finish(&mut out);
-    out.push(Arc::new(labels.finish(DataType::Utf8)?));
-    out.extend([Arc::new(kind.finish()) as ArrayRef, Arc::new(unit.finish()), Arc::new(help.finish())]);
-    RecordBatch::try_new(Table::Series.schema(), out)
 }

@@ -13,8 +13,8 @@ use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::B
 use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
 use opentelemetry_proto::tonic::metrics::v1::{
     Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint,
-    Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, metric::Data,
-    number_data_point,
+    Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, exemplar,
+    metric::Data, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
@@ -221,13 +221,15 @@ pub(crate) fn logs_request(doubles: Doubles) -> impl Strategy<Value = ExportLogs
 }
 
 fn exemplar(doubles: Doubles) -> impl Strategy<Value = Exemplar> {
-    (attributes(doubles), any::<u64>(), id(8), id(16)).prop_map(
-        |(filtered_attributes, time_unix_nano, span_id, trace_id)| Exemplar {
+    use exemplar::Value;
+    let value = prop_oneof![double(doubles).prop_map(Value::AsDouble), any::<i64>().prop_map(Value::AsInt)];
+    (attributes(doubles), moment(), optional_id(8), optional_id(16), option::weighted(0.9, value)).prop_map(
+        |(filtered_attributes, time_unix_nano, span_id, trace_id, value)| Exemplar {
             filtered_attributes,
             time_unix_nano,
             span_id,
             trace_id,
-            value: None,
+            value,
         },
     )
 }
@@ -248,11 +250,12 @@ fn number_point(doubles: Doubles) -> impl Strategy<Value = NumberDataPoint> {
 fn histogram_point(doubles: Doubles) -> impl Strategy<Value = HistogramDataPoint> {
     (
         (attributes(doubles), any::<u64>(), moment(), 0_u32..4),
-        (any::<u64>(), option::of(double(doubles))),
+        (any::<u64>(), any::<[bool; 3]>(), [double(doubles), double(doubles), double(doubles)]),
         (vec(any::<u64>(), 0..5), vec(double(doubles), 0..4)),
-        vec(exemplar(doubles), 0..2),
+        vec(exemplar(doubles), 0..3),
     )
-        .prop_map(|(key, (count, sum), (bucket_counts, explicit_bounds), exemplars)| {
+        .prop_map(|(key, (count, has, numbers), (bucket_counts, explicit_bounds), exemplars)| {
+            let [sum, min, max] = [0, 1, 2].map(|at| has[at].then_some(numbers[at]));
             let (attributes, start_time_unix_nano, time_unix_nano, flags) = key;
             HistogramDataPoint {
                 attributes,
@@ -264,8 +267,8 @@ fn histogram_point(doubles: Doubles) -> impl Strategy<Value = HistogramDataPoint
                 explicit_bounds,
                 exemplars,
                 flags,
-                min: sum,
-                max: sum,
+                min,
+                max,
             }
         })
 }
@@ -279,28 +282,28 @@ fn exponential_point(doubles: Doubles) -> impl Strategy<Value = ExponentialHisto
         (attributes(doubles), any::<u64>(), moment(), 0_u32..4),
         (any::<u64>(), option::of(double(doubles)), -12_i32..23, any::<u64>(), double(doubles)),
         (side(), side(), option::of(double(doubles)), option::of(double(doubles))),
+        vec(exemplar(doubles), 0..3),
     )
-        .prop_map(
-            |(key, (count, sum, scale, zero_count, zero_threshold), (positive, negative, min, max))| {
-                let (attributes, start_time_unix_nano, time_unix_nano, flags) = key;
-                ExponentialHistogramDataPoint {
-                    attributes,
-                    start_time_unix_nano,
-                    time_unix_nano,
-                    count,
-                    sum,
-                    scale,
-                    zero_count,
-                    positive,
-                    negative,
-                    flags,
-                    exemplars: vec![],
-                    min,
-                    max,
-                    zero_threshold,
-                }
-            },
-        )
+        .prop_map(|(key, about, (positive, negative, min, max), exemplars)| {
+            let (count, sum, scale, zero_count, zero_threshold) = about;
+            let (attributes, start_time_unix_nano, time_unix_nano, flags) = key;
+            ExponentialHistogramDataPoint {
+                attributes,
+                start_time_unix_nano,
+                time_unix_nano,
+                count,
+                sum,
+                scale,
+                zero_count,
+                positive,
+                negative,
+                flags,
+                exemplars,
+                min,
+                max,
+                zero_threshold,
+            }
+        })
 }
 
 fn summary_point(doubles: Doubles) -> impl Strategy<Value = SummaryDataPoint> {
@@ -343,13 +346,9 @@ fn metric(doubles: Doubles) -> impl Strategy<Value = Metric> {
         vec(summary_point(doubles), 0..3).prop_map(|data_points| Data::Summary(Summary { data_points })),
     ];
     let unit = prop_oneof![Just("s".to_owned()), Just("By/s".to_owned()), text()];
-    (text(), text(), unit, option::weighted(0.95, data)).prop_map(|(name, description, unit, data)| Metric {
-        name,
-        description,
-        unit,
-        metadata: vec![],
-        data,
-    })
+    (text(), text(), unit, attributes(doubles), option::weighted(0.95, data)).prop_map(
+        |(name, description, unit, metadata, data)| Metric { name, description, unit, metadata, data },
+    )
 }
 
 pub(crate) fn metrics_request(doubles: Doubles) -> impl Strategy<Value = ExportMetricsServiceRequest> {

@@ -1,6 +1,8 @@
 //! Metrics: the series and values that PromQL should find for what OTLP says.
 
+mod exemplars;
 mod points;
+mod round_trip;
 mod series;
 
 use std::collections::HashMap;

@@ -70,6 +70,10 @@ impl Row {
         self.column(name).expect("the column is not null").as_boolean().value(self.at)
     }
 
+    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+        self.column(name).map(|column| column.as_boolean().value(self.at))
+    }
+
     pub(super) fn int(&self, name: &str) -> i32 {
         self.column(name).expect("the column is not null").as_primitive::<Int32Type>().value(self.at)
     }
@@ -97,9 +101,12 @@ impl Row {
     }
 
     pub(super) fn moment(&self, name: &str) -> u64 {
-        let nanos = self.column(&format!("{name}_nanos")).expect("the column is not null");
-        let nanos = nanos.as_primitive::<Int16Type>().value(self.at);
-        UnixNanos::from_columns(self.micros(name).expect("the column is not null"), nanos).0
+        self.optional_moment(name).expect("the column is not null")
+    }
+
+    pub(super) fn optional_moment(&self, name: &str) -> Option<u64> {
+        let nanos = self.column(&format!("{name}_nanos"))?.as_primitive::<Int16Type>().value(self.at);
+        Some(UnixNanos::from_columns(self.micros(name).expect("both or none"), nanos).0)
     }
 
     /// The elements of a list of structs.

@@ -8,8 +8,7 @@ use weir_storage::Table;
 use weir_storage::schema::PROMOTED;
 
 use super::super::attributes::{Attribute, AttributeMaps, Attributes, TextMaps, Value, promoted};
-use super::super::columns::Moment;
-use super::super::columns::sparse::{Blobs, Finished, Longs, Rows, Sparse, Texts};
+use super::super::columns::{Blobs, Finished, Longs, Moment, Rows, Sparse, Texts};
 use super::super::origin::{OriginColumns, Resource, Scope};
 use super::{Event, Link, Scratch, Span};
 

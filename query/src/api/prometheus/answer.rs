@@ -126,7 +126,7 @@ fn put_float(out: &mut String, time: i64, value: f64) {
 }
 
 /// Milliseconds as seconds; three digits after the point, or none.
-fn put_time(out: &mut String, ms: i64) {
+pub(super) fn put_time(out: &mut String, ms: i64) {
     let sign = if ms < 0 { "-" } else { "" };
     let (seconds, rest) = (ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000);
     let _ = match rest {
@@ -137,7 +137,7 @@ fn put_time(out: &mut String, ms: i64) {
 
 /// A number in the shortest form that reads back the same: with an exponent, of two digits at least, where
 /// it is below 1e-6 or from 1e21 on.
-fn shown(value: f64) -> String {
+pub(super) fn shown(value: f64) -> String {
     let plain = value == 0.0 || !value.is_finite() || (1e-6..1e21).contains(&value.abs());
     if plain {
         return crate::promql::number::show(value);

@@ -55,8 +55,13 @@ impl Params {
 
     /// The moment `name`, or `default` where there is none.
     pub(super) fn time_or(&self, name: &str, default: i64) -> Result<i64, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(default) };
-        time_ms(text).ok_or_else(|| {
+        self.optional_time(name).map(|time| time.unwrap_or(default))
+    }
+
+    /// The moment `name`, where there is one.
+    pub(super) fn optional_time(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        time_ms(text).map(Some).ok_or_else(|| {
             let message =
                 format!("invalid time value for '{name}': cannot parse {text:?} to a valid timestamp");
             ApiError::parameter(name, message)

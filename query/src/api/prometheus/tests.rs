@@ -6,7 +6,7 @@ use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use weir_model::TenantId;
-use weir_storage::{Options as StorageOptions, Storage, Table, WriteBatch};
+use weir_storage::{Labels, Options as StorageOptions, Storage, Table, WriteBatch};
 
 use super::*;
 use crate::engine::{Engine, EngineOptions};
@@ -323,6 +323,24 @@ async fn mistakes_are_named() {
             bad,
             "invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector",
         ),
+        (
+            "query_exemplars",
+            vec![("query", "sum(")],
+            bad,
+            "1:5: parse error: unexpected end of input, expected an expression",
+        ),
+        (
+            "query_exemplars",
+            vec![("query", "odd"), ("start", "2"), ("end", "1")],
+            bad,
+            "end timestamp must not be before start timestamp",
+        ),
+        (
+            "query_exemplars",
+            vec![("query", "odd"), ("end", "x")],
+            bad,
+            "invalid parameter \"end\": invalid time value for 'end': cannot parse \"x\" to a valid timestamp",
+        ),
         ("series", vec![], bad, "no match[] parameter provided"),
         (
             "series",
@@ -386,4 +404,63 @@ async fn a_query_that_nobody_waits_for_makes_room() {
     let pairs = [("query", "1"), ("time", "0")];
     let next = tokio::time::timeout(Duration::from_secs(5), get(&state, "query", &pairs)).await;
     assert_eq!(next.expect("its turn").0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn exemplars_of_the_series_that_an_expression_reads_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(&folder).await;
+    write(&storage, EARLY).await;
+    let bucket = |le: &str| Labels::new([("__name__", "request_seconds_bucket"), ("le", le)]);
+    let row = |labels: Labels, micros: i64, value: f64, trace: u8| {
+        json!({"metric": labels.metric(), "series_id": labels.id().to_column(), "time": micros, "time_nanos": 9,
+            "value": value, "trace_id": format!("{trace:032x}"), "span_id": format!("{trace:016x}"),
+            "attributes_str": {"user": "u\"1"}, "attributes_long": {"n": 3}})
+    };
+    let rows = [
+        row(bucket("0.1"), 1_500_999, 0.05, 1),
+        row(bucket("0.1"), 1_500_999, 0.05, 1),
+        row(bucket("0.1"), 2_000_000, 0.1, 2),
+        row(bucket("1"), 1_000_000, 1.0, 3),
+        row(Labels::new([("__name__", "another")]), 1_000_000, 1.0, 4),
+    ];
+    let parts = vec![(Table::Exemplars, testdata::batch(Table::Exemplars, rows))];
+    storage.writer().write(WriteBatch { tenant: TenantId::default(), parts }).await.unwrap();
+    let one = |trace: u8, value: &str, time: &str| {
+        format!(
+            "{{\"labels\":{{\"n\":\"3\",\"span_id\":\"{trace:016x}\",\"trace_id\":\"{trace:032x}\",\"user\":\"u\\\"1\"}},\
+             \"value\":\"{value}\",\"timestamp\":{time}}}"
+        )
+    };
+    let series = |le: &str, exemplars: &[String]| {
+        format!(
+            "{{\"seriesLabels\":{{\"__name__\":\"request_seconds_bucket\",\"le\":\"{le}\"}},\"exemplars\":[{}]}}",
+            exemplars.join(",")
+        )
+    };
+    let (first, second, third) = (one(1, "0.05", "1.500"), one(2, "0.1", "2"), one(3, "1", "1"));
+    let of_tenth = series("0.1", &[first.clone(), second.clone()]);
+    let of_both = format!("{of_tenth},{}", series("1", &[third]));
+    let cases = [
+        ("histogram_quantile(0.9, sum by (le) (rate(request_seconds_bucket[5m])))", "", "", of_both.clone()),
+        ("request_seconds_bucket{le=\"0.1\"} / 2 + (odd)", "", "", of_tenth.clone()),
+        ("-max_over_time(request_seconds_bucket{le=\"0.1\"}[1h:1m])", "0", "9", of_tenth),
+        ("request_seconds_bucket", "1.5", "1.5", series("0.1", &[first])),
+        ("request_seconds_bucket", "1.501", "", series("0.1", &[second])),
+        ("topk(scalar(odd), request_seconds_bucket)", "", "1970-01-01T00:16:40Z", of_both),
+        ("odd", "", "", String::new()),
+        ("1 + 1", "", "", String::new()),
+        ("nothing_of_that_name", "", "", String::new()),
+    ];
+    let check = async |state: &State| {
+        for (query, start, end, expected) in &cases {
+            let (status, body) =
+                get(state, "query_exemplars", &[("query", query), ("start", start), ("end", end)]).await;
+            let expected = format!("{{\"status\":\"success\",\"data\":[{expected}]}}");
+            assert_eq!((status, body), (StatusCode::OK, expected), "{query}");
+        }
+    };
+    check(&over(&storage)).await;
+    storage.flush().await.unwrap();
+    check(&over(&storage)).await;
 }

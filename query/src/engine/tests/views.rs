@@ -87,6 +87,17 @@ async fn metrics_have_labels_and_each_sample_once() {
 }
 
 #[tokio::test]
+async fn exemplars_have_the_labels_of_their_series_and_the_id_of_their_trace() {
+    let engine = shop();
+    let found = "
+        select name || ' ' || labels['instance'] || ' ' || value || ' ' || attributes['user'] || attributes['n']
+        from exemplars where trace_id = '000000000000000000000000000000a1' and time = '2026-11-24T12:00:00.000000007Z'";
+    assert_eq!(lines(&engine, found).await, ["up i2 1.5 u13"]);
+    let joined = "select spans.name from exemplars join spans using (trace_id, span_id)";
+    assert_eq!(lines(&engine, joined).await, ["Pay"]);
+}
+
+#[tokio::test]
 async fn edges_add_up_increments_and_the_graph_chooses_a_reporter() {
     let engine = shop();
     insta::assert_snapshot!(table(&engine, "

@@ -7,6 +7,12 @@ use super::comments;
 /// The rows of the stored table `edges`: increments, several to a bucket.
 pub(super) const EDGE_ROWS: &str = "edge_increments";
 
+/// The rows of the stored table `exemplars`, without labels.
+pub(super) const EXEMPLAR_ROWS: &str = "exemplar_rows";
+
+/// What only these views are made from, and nobody else sees.
+pub(super) const MADE_FROM: [&str; 2] = [EDGE_ROWS, EXEMPLAR_ROWS];
+
 /// A view with its definition.
 pub(super) struct Derived {
     pub(super) name: &'static str,
@@ -28,7 +34,7 @@ impl Derived {
 }
 
 /// All of them.
-pub(super) const ALL: &[Derived] = &[EDGES, SERVICE_GRAPH, TRACES, METRICS];
+pub(super) const ALL: &[Derived] = &[EDGES, SERVICE_GRAPH, TRACES, METRICS, EXEMPLARS];
 
 const EDGES: Derived = Derived {
     name: "edges",
@@ -141,5 +147,27 @@ FROM samples JOIN (SELECT metric, series_id, first_value(labels) AS labels
         ("value", "double"),
         ("series_id", "bigint"),
         ("start_time", "timestamp(ns)"),
+    ],
+};
+
+const EXEMPLARS: Derived = Derived {
+    name: "exemplars",
+    text: "\
+SELECT rows.metric AS name, known.labels AS labels, rows.time AS time, rows.value AS value,
+       rows.trace_id AS trace_id, rows.span_id AS span_id, rows.attributes AS attributes,
+       rows.value_long AS value_long, rows.series_id AS series_id
+FROM exemplar_rows AS rows JOIN (SELECT metric, series_id, first_value(labels) AS labels
+                                 FROM series GROUP BY metric, series_id) AS known
+  ON rows.metric = known.metric AND rows.series_id = known.series_id",
+    columns: &[
+        ("name", "text"),
+        ("labels", "map<text,text>"),
+        ("time", "timestamp(ns)"),
+        ("value", "double"),
+        ("trace_id", "text"),
+        ("span_id", "text"),
+        ("attributes", "map<text,text>"),
+        ("value_long", "bigint"),
+        ("series_id", "bigint"),
     ],
 };

@@ -78,6 +78,28 @@ fn deltas_become_running_totals() {
 }
 
 #[test]
+fn of_two_deltas_of_one_moment_in_one_request_the_second_is_rejected() {
+    let collector = Collector::default();
+    let with = |value: f64, attributes| NumberDataPoint {
+        start_time_unix_nano: 10 * SECOND,
+        attributes,
+        ..point(20, value)
+    };
+    // Two streams to OpenTelemetry, whose labels are the same here.
+    let twins = vec![with(5.0, vec![text("a.b", "x")]), with(2.0, vec![text("a-b", "x")]), with(1.0, vec![])];
+    let request = request(vec![], vec![metric("calls", "", sum(twins, DELTA, true))]);
+    let expected = [
+        "calls_total{a_b=\"x\",job=\"unknown_service\"} 5 @20 from 10",
+        "calls_total{job=\"unknown_service\"} 1 @20 from 10",
+    ];
+    for time in ["first", "again"] {
+        let decoded = collector.take(&request);
+        assert_eq!(samples(&decoded), expected, "{time}");
+        assert_eq!(decoded.rejected.iter().collect::<Vec<_>>(), [(Reason::OutOfOrder, 1)], "{time}");
+    }
+}
+
+#[test]
 fn buckets_count_up_to_their_bounds() {
     let found =
         samples_of(&request(vec![], vec![metric("latency", "s", histogram(vec![buckets(9)], CUMULATIVE))]));
