@@ -15,7 +15,7 @@ use weir_storage::schema::list_of;
 use super::super::columns::{ListRows, MapColumn, Moment, OptionalMicros};
 use super::described::{SeriesColumns, SeriesRow};
 use super::exemplars::ExemplarColumns;
-use super::points::{Exponential, Rest, Side};
+use super::points::{Exponential, PointKey, Rest, Side};
 use super::stale;
 
 /// All rows of a request but those of `series`.
@@ -28,16 +28,8 @@ pub(super) struct Rows {
 
 impl Rows {
     /// A row of `samples`; `rest` is what of the point this row says and no column does.
-    pub(super) fn sample(
-        &mut self,
-        name: &str,
-        id: SeriesId,
-        time: u64,
-        start: u64,
-        value: f64,
-        rest: &[Rest],
-    ) {
-        self.samples.key.push(name, id, time, start);
+    pub(super) fn sample(&mut self, name: &str, id: SeriesId, at: &PointKey, value: f64, rest: &[Rest]) {
+        self.samples.key.push(name, id, at);
         self.samples.value.append_value(value);
         push_rest(&mut self.samples.point, rest);
     }
@@ -73,12 +65,12 @@ struct KeyColumns {
 }
 
 impl KeyColumns {
-    fn push(&mut self, name: &str, id: SeriesId, time: u64, start: u64) {
+    fn push(&mut self, name: &str, id: SeriesId, at: &PointKey) {
         self.metric.append_value(name);
         self.series_id.append_value(id.to_column());
-        self.time.push(time);
-        self.start_time.push(start);
-        self.start_time_nanos.append_option((start > 0).then(|| UnixNanos(start).to_columns().1));
+        self.time.push(at.time);
+        self.start_time.push(at.start);
+        self.start_time_nanos.append_option((at.start > 0).then(|| UnixNanos(at.start).to_columns().1));
     }
 
     fn finish(mut self) -> Vec<ArrayRef> {
@@ -132,7 +124,7 @@ struct HistogramColumns {
 
 impl HistogramColumns {
     fn row(&mut self, name: &str, temporality: i32, id: SeriesId, point: &Exponential) {
-        self.key.push(name, id, point.key.time, point.key.start);
+        self.key.push(name, id, &point.key);
         self.temporality.append_value(temporality);
         self.scale.append_value(point.scale);
         self.count.append_value(to_long(point.count));
