@@ -322,14 +322,14 @@ impl<'a> Decoder<'a, '_> {
 
     /// Turns what is staged into samples; the last of them says the `rest` of the point.
     fn store_samples(&mut self, metric: &Metric<'_>, key: &PointKey, rest: &[Rest]) -> Result<(), Fault> {
-        let mut start = key.start;
+        let mut at = *key;
         if metric.temporality == DELTA && !key.no_value() {
             let values = self.staged.iter_mut().map(|staged| (staged.id, &mut staged.value));
-            start = self.series.deltas.accumulate(self.request, key.start, key.time, values)?;
+            at.start = self.series.deltas.accumulate(self.request, key.start, key.time, values)?;
         }
         for (index, staged) in self.staged.iter().enumerate() {
             let rest = if index + 1 == self.staged.len() { rest } else { &[] };
-            self.rows.sample(&staged.name, staged.id, key.time, start, staged.value, rest);
+            self.rows.sample(&staged.name, staged.id, &at, staged.value, rest);
         }
         self.latest = self.latest.max(key.time);
         Ok(())
@@ -428,7 +428,7 @@ impl<'a> Decoder<'a, '_> {
         let admitted = self.admit_series(&Rc::new(metric), &key, None, None);
         // Not a data point of the sender's: where there is no room for it, nothing of theirs is lost.
         match admitted {
-            Ok(()) => self.rows.sample("target_info", self.staged[0].id, key.time, 0, 1.0, &[]),
+            Ok(()) => self.rows.sample("target_info", self.staged[0].id, &key, 1.0, &[]),
             Err(reason) => tracing::debug!(reason = reason.name(), "`target_info` left out"),
         }
     }

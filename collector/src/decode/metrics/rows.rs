@@ -14,7 +14,7 @@ use weir_storage::schema::{absent, list_of};
 use super::super::columns::{Finished, Micros, Moment, Shorts, Sparse, SparseMap, Texts};
 use super::described::{SeriesColumns, SeriesRow};
 use super::exemplars::ExemplarColumns;
-use super::points::{Exponential, Rest, Side};
+use super::points::{Exponential, PointKey, Rest, Side};
 use super::stale;
 
 /// All rows of a request but those of `series`.
@@ -27,16 +27,8 @@ pub(super) struct Rows {
 
 impl Rows {
     /// A row of `samples`; `rest` is what of the point this row says and no column does.
-    pub(super) fn sample(
-        &mut self,
-        name: &str,
-        id: SeriesId,
-        time: u64,
-        start: u64,
-        value: f64,
-        rest: &[Rest],
-    ) {
-        self.samples.key.push(name, id, time, start, rest);
+    pub(super) fn sample(&mut self, name: &str, id: SeriesId, at: &PointKey, value: f64, rest: &[Rest]) {
+        self.samples.key.push(name, id, at, rest);
         self.samples.value.push(value);
     }
 
@@ -74,15 +66,15 @@ struct KeyColumns {
 }
 
 impl KeyColumns {
-    fn push(&mut self, name: &str, id: SeriesId, time: u64, start: u64, rest: &[Rest]) {
+    fn push(&mut self, name: &str, id: SeriesId, at: &PointKey, rest: &[Rest]) {
         let row = self.rows;
         self.rows += 1;
         self.metric.push(row, name);
         self.series_id.push(id.to_column());
-        self.time.push(time);
+        self.time.push(at.time);
         // Zero is what OTLP calls unknown.
-        if start > 0 {
-            let (micros, nanos) = UnixNanos(start).to_columns();
+        if at.start > 0 {
+            let (micros, nanos) = UnixNanos(at.start).to_columns();
             self.start_time.push(row, micros);
             self.start_time_nanos.push(row, nanos);
         }
@@ -143,7 +135,7 @@ struct HistogramColumns {
 
 impl HistogramColumns {
     fn row(&mut self, name: &str, temporality: i32, id: SeriesId, point: &Exponential) {
-        self.key.push(name, id, point.key.time, point.key.start, &point.rest());
+        self.key.push(name, id, &point.key, &point.rest());
         self.temporality.push(temporality);
         self.scale.push(point.scale);
         self.count.push(to_long(point.count));

@@ -170,7 +170,7 @@ fn correct_buckets(point: &mut HistogramDataPoint, delta: bool) {
     correct_exemplars(&mut point.exemplars);
 }
 
-fn correct_exemplars(exemplars: &mut Vec<Exemplar>) {
+fn correct_exemplars(exemplars: &mut [Exemplar]) {
     for exemplar in exemplars.iter_mut() {
         exemplar.filtered_attributes = normal(std::mem::take(&mut exemplar.filtered_attributes));
         exemplar.time_unix_nano = exemplar.time_unix_nano.max(1);
