@@ -74,11 +74,11 @@ fn spans_line(service: &str, numbers: std::ops::Range<u64>) -> String {
     let span = |n: u64| {
         json!({
             "traceId": format!("{:032x}", n / 4 + 1), "spanId": format!("{:016x}", n + 1),
-            "parentSpanId": if n % 4 == 0 { String::new() } else { format!("{n:016x}") },
+            "parentSpanId": if n.is_multiple_of(4) { String::new() } else { format!("{n:016x}") },
             "name": format!("op{}", n % 3), "kind": 2,
             "startTimeUnixNano": (NANOS + n).to_string(), "endTimeUnixNano": (NANOS + n + 1_000 + n).to_string(),
             "attributes": [{"key": "n", "value": {"intValue": n.to_string()}}],
-            "status": if n % 5 == 0 { json!({"code": 2, "message": "no card"}) } else { json!({}) },
+            "status": if n.is_multiple_of(5) { json!({"code": 2, "message": "no card"}) } else { json!({}) },
         })
     };
     let spans: Vec<_> = numbers.map(span).collect();
@@ -342,7 +342,7 @@ fn what_cannot_be_done_is_said_before_anything_is_stored() {
     // A port that nobody listens on any more.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for (to, why) in [(free.as_str(), "no answer from"), ("nowhere", "`nowhere` is not an address")] {
-        let done = import(&[good.clone()], &["--to", to]);
+        let done = import(std::slice::from_ref(&good), &["--to", to]);
         assert!(
             done.code == 1 && done.faults.contains(why) && done.said.is_empty(),
             "{}{}",

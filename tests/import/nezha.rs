@@ -133,8 +133,7 @@ impl Traces {
                 line,
                 r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":{service}}}}},{{"key":"k8s.pod.name","value":{{"stringValue":{pod}}}}}]}},"scopeSpans":[{{"scope":{{}},"spans":["#
             );
-            for at in from..from + same {
-                let span = &self.spans[at];
+            for (at, (span, kind)) in self.spans.iter().zip(&kinds).enumerate().skip(from).take(same) {
                 let parent = span.parent.map_or(String::new(), |parent| format!("{parent:016x}"));
                 let comma = if at > from { "," } else { "" };
                 let _ = write!(
@@ -143,7 +142,7 @@ impl Traces {
                     span.trace,
                     span.id,
                     json!(self.name(span.operation)),
-                    kinds[at],
+                    kind,
                     span.start,
                     span.end,
                 );
@@ -186,18 +185,13 @@ impl Traces {
     }
 }
 
-/// The file, if it is there.
-fn file() -> Option<PathBuf> {
-    let Some(folder) = std::env::var_os("WEIR_SHARED").map(PathBuf::from) else {
-        println!("skipped: WEIR_SHARED does not name the folder with `data/nezha-onlineboutique`");
-        return None;
-    };
-    Some(folder.join("data/nezha-onlineboutique/spans.parquet"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_days_of_a_real_shop_are_imported_and_answer_as_their_file_does() {
-    let Some(path) = file() else { return };
+    let Some(folder) = std::env::var_os("WEIR_SHARED").map(PathBuf::from) else {
+        println!("skipped: WEIR_SHARED does not name the folder with `data/nezha-onlineboutique`");
+        return;
+    };
+    let path = folder.join("data/nezha-onlineboutique/spans.parquet");
     let traces = Traces::read(&path);
     let (by_service, edges) = (traces.by_service(), traces.edges());
     assert_eq!((traces.spans.len(), by_service.len(), edges.len()), (SPANS, SERVICES, EDGES));
