@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use weir_model::hint::{Guards, Verdict};
+use weir_model::hint::{BreakerState, Guards, Verdict};
 
 use super::ledger::{Held, Subject};
 use super::order::{Order, Place};
@@ -33,11 +33,12 @@ impl Room {
         Self { endpoints, capacity: endpoints as f64, out: 0 }
     }
 
-    /// Lowers one endpoint from share `from` to share `to`, if the guards allow it.
+    /// Lowers one endpoint from share `from` to share `to`, if the guards allow it. A claim to more than it
+    /// has already changes nothing.
     pub(super) fn claim(&mut self, from: f64, to: f64, guards: &Guards) -> bool {
         let fits = self.fits(from, to, guards);
         if fits {
-            self.capacity -= from - to;
+            self.capacity -= (from - to).max(0.0);
             self.out += usize::from(to <= 0.0 && from > 0.0);
         }
         fits
@@ -178,7 +179,8 @@ fn standing(now: Instant, endpoints: &Targets, hinted: &[Claim]) -> Vec<Claim> {
     let claim = |(name, target): (&Arc<str>, &Target)| {
         let (rank, share) = match target.cause()? {
             _ if target.outlier.is_ejected(now) => (OWN, 0.0),
-            _ if obeyed.contains(name) => return None,
+            // At the share that the hint asks for. One that is still on its way there has less.
+            _ if target.state() == BreakerState::Soft && obeyed.contains(name) => return None,
             Cause::Local => (OWN, target.share_on_the_way(now)),
             Cause::Hint => (ON_THE_WAY, target.share_on_the_way(now)),
         };

@@ -452,3 +452,25 @@ fn a_new_process_under_an_old_name_starts_closed_and_is_under_the_same_hint() {
     world.endpoints(3);
     assert_eq!(["p1", "p2"].map(|name| world.state(name)), [Closed, Open]);
 }
+
+#[test]
+fn an_endpoint_counts_with_what_it_has_and_not_with_what_a_hint_leaves_it() {
+    let zone = || hint("h-zone", 1, Target::Zone("a".to_owned()), Action::Weight(0.6));
+    let mut world = World::new(3, true);
+    world.calls("p3", 5, false);
+    assert_eq!(world.state("p3"), Open);
+    world.set(1, &[zone()]);
+    for _ in 0..140 {
+        let shares = ["p1", "p2", "p3"].map(|name| world.gate(name).share());
+        assert!(shares.iter().sum::<f64>() >= 2.0, "{shares:?}, p3 is {}", world.state("p3"));
+        world.wait(secs(0.1));
+    }
+
+    let mut world = World::new(2, false);
+    world.set(1, &[eject("p2")]);
+    let weight =
+        |id: &str, endpoint: &str| hint(id, 1, Target::Endpoint(endpoint.to_owned()), Action::Weight(0.5));
+    world.set(1, &[weight("h-1", "p1"), weight("h-2", "p2")]);
+    let shares = ["p1", "p2"].map(|name| world.gate(name).share());
+    assert!(shares.iter().sum::<f64>() >= 1.0, "{shares:?}, p2 is {}", world.state("p2"));
+}

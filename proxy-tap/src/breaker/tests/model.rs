@@ -143,7 +143,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
     #[test]
     fn no_sequence_of_events_breaks_the_guards(
         endpoints in 0..=6_usize, local in any::<bool>(), steps in prop::collection::vec(step(), 1..60)
