@@ -47,6 +47,8 @@ pub const FLUSH_BYTES: usize = 128 << 20;
 pub const HOT_BYTES: usize = 4 * FLUSH_BYTES;
 /// Largest frame of the WAL: a largest OTLP request, four times its size as Arrow rows.
 pub const WAL_FRAME_BYTES: usize = 4 * OTLP_REQUEST_BYTES;
+/// Disk space that is kept for flushing on a full disk: what the fullest memory becomes in files, and more.
+pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 /// How long flushed rows stay within reach of `rows_since` …
 pub const FLUSHED_ROWS_AGE: Duration = Duration::from_secs(30);
 /// … and how many bytes of them, per tenant and table; the oldest go first and are counted.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deltalake_core::DeltaTableError;
 
-use crate::Table;
+use crate::{Table, durable};
 
 /// Why a data directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +118,20 @@ pub enum FlushError {
     /// A sync failed earlier, or the storage is closed.
     #[error("storage has stopped: {0}")]
     Stopped(String),
+}
+
+impl FlushError {
+    /// Whether more space on the disk would have helped.
+    pub(crate) fn is_full(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if error.downcast_ref::<io::Error>().is_some_and(durable::is_full) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
 }
 
 /// Why a write was not acknowledged.

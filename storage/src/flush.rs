@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
@@ -27,8 +28,8 @@ use crate::{FlushError, Table, durable};
 
 /// How long the flusher waits after a failure, doubled each time …
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// … up to this.
-const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// … up to this: on a full disk it is also how late new space is noticed.
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
 /// What only one flush at a time may use.
 pub(crate) struct Flusher {
@@ -92,10 +93,12 @@ impl Flusher {
         let (answer, rotated) = oneshot::channel();
         let gone = || stopped("it is closed".to_owned());
         self.queue.send(Command::Rotate(answer)).await.map_err(|_| gone())?;
-        if let Err(e) = rotated.await.map_err(|_| gone())? {
-            // The old segment merely stays longer; flushing is what frees the disk.
-            tracing::warn!(error = %e, "no new WAL segment can be begun; the current one goes on");
+        let Err(e) = rotated.await.map_err(|_| gone())? else { return Ok(()) };
+        if durable::is_full(&e) && shared.give_up_reserve() {
+            return Box::pin(self.rotate(shared)).await;
         }
+        // The old segment merely stays longer.
+        tracing::warn!(error = %e, "no new WAL segment can be begun; the current one goes on");
         Ok(())
     }
 
@@ -190,9 +193,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             let mut state = lock(&shared.state);
             state.forget(Instant::now(), &shared.metrics);
             let old = state.oldest().is_some_and(|since| since.elapsed() >= shared.flush_age);
-            old || state.hot_bytes() >= shared.flush_bytes
+            old || state.hot_bytes() >= shared.flush_bytes || shared.starved.swap(false, Ordering::Relaxed)
         };
         if !due {
+            shared.reserve.refill();
             continue;
         }
         match Shared::flush(&shared).await {

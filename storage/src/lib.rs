@@ -7,6 +7,7 @@
 //!
 //! Nothing here knows about OTLP, SQL or PromQL, and nothing here depends on DataFusion.
 
+mod reserve;
 pub mod schema;
 
 mod error;

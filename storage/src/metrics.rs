@@ -66,6 +66,11 @@ pub(crate) fn write_prometheus(metrics: &Metrics, status: &Status, out: &mut Str
         ("hot_bytes", "Bytes of those rows.", status.hot_bytes),
         ("series", "Series in the label index.", status.series),
         (
+            "disk_full",
+            "Whether writes are refused because there is no space to flush them.",
+            u64::from(status.disk_full),
+        ),
+        (
             "stopped",
             "Whether storage has stopped because a sync failed.",
             u64::from(status.stopped.is_some()),
@@ -83,7 +88,7 @@ pub(crate) fn write_prometheus(metrics: &Metrics, status: &Status, out: &mut Str
     let counters = [
         ("acked_batches_total", "Writes that were acknowledged.", &m.acked_batches),
         ("overloaded_total", "Writes that were refused because too much was waiting.", &m.overloaded),
-        ("disk_full_total", "Groups of writes that were refused because the disk is full.", &m.disk_full),
+        ("disk_full_total", "Writes that were refused because the disk is full.", &m.disk_full),
         (
             "wal_frames_quarantined_total",
             "Damaged stretches of the log that were set aside.",

@@ -19,6 +19,7 @@ use crate::flush::Flusher;
 use crate::health::Health;
 use crate::lock::{DirLock, STAGING};
 use crate::metrics::Metrics;
+use crate::reserve::Reserve;
 use crate::series::series_of;
 use crate::shared::{Shared, lock};
 use crate::state::Rows;
@@ -52,6 +53,7 @@ pub(crate) async fn open(options: Options, create: log::Create) -> Result<Opened
     let dir = dir_lock.dir.clone();
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::default());
+    let reserve = Reserve::open(&dir).map_err(|source| OpenError::Io { path: dir.clone(), source })?;
     let store: Arc<dyn ObjectStore> = Arc::new(SyncedStore::new(dir.join(STAGING), Arc::clone(&health)));
 
     let logs = load_tables(&dir, &store).await?;
@@ -62,7 +64,8 @@ pub(crate) async fn open(options: Options, create: log::Create) -> Result<Opened
     let epoch = dir_lock.epoch;
     let flusher =
         Flusher { lock: Arc::clone(&dir_lock), queue: queue.clone(), store, logs, departed: HashMap::new() };
-    let shared = Arc::new(Shared::new(&options, epoch, Arc::clone(&health), Arc::clone(&metrics), flusher));
+    let shared =
+        Arc::new(Shared::new(&options, epoch, Arc::clone(&health), Arc::clone(&metrics), reserve, flusher));
 
     let task = Arc::clone(&shared);
     let log = blocking(move || {
@@ -78,6 +81,7 @@ pub(crate) async fn open(options: Options, create: log::Create) -> Result<Opened
             .map_err(|source| OpenError::Io { path: wal, source })
     })
     .await?;
+    shared.reserve.refill();
     let thread = spawn(log, commands, Arc::clone(&shared), dir_lock)?;
     Ok(Opened { shared, queue, thread })
 }

@@ -1,7 +1,7 @@
 //! What the parts of an open storage share: writers, the log's thread, the flusher, readers.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use weir_model::{Clock, TenantId, limits};
 use crate::flush::Flusher;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::reserve::Reserve;
 use crate::state::{Rows, State};
 use crate::wal::replay::Closed;
 use crate::{FlushError, Options, SeriesIndex, Status};
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: u64,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) reserve: Reserve,
     pub(crate) state: Mutex<State>,
     /// Bytes of writes that are on their way.
     pending_bytes: Arc<AtomicUsize>,
@@ -67,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) appended: Notify,
     /// There are enough hot rows for a flush.
     pub(crate) filled: Notify,
+    /// A write was refused because the disk is full.
+    pub(crate) starved: AtomicBool,
     /// What a test does at a stage of a flush.
     #[cfg(test)]
     pub(crate) at_stage: Mutex<Option<AtStage>>,
@@ -92,6 +96,7 @@ impl Shared {
         epoch: u64,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
+        reserve: Reserve,
         flusher: Flusher,
     ) -> Self {
         Self {
@@ -102,6 +107,7 @@ impl Shared {
             epoch,
             health,
             metrics,
+            reserve,
             state: Mutex::default(),
             pending_bytes: Arc::default(),
             hot_bytes: AtomicUsize::new(0),
@@ -111,6 +117,7 @@ impl Shared {
             compacting: tokio::sync::Mutex::new(()),
             appended: Notify::new(),
             filled: Notify::new(),
+            starved: AtomicBool::new(false),
             #[cfg(test)]
             at_stage: Mutex::default(),
         }
@@ -166,13 +173,36 @@ impl Shared {
             let Some(open) = flusher.as_mut() else {
                 return Err(FlushError::Stopped("it is closed".to_owned()));
             };
-            let result = open.flush(&task).await;
+            let mut result = open.flush(&task).await;
+            if result.as_ref().is_err_and(FlushError::is_full) && task.give_up_reserve() {
+                result = open.flush(&task).await;
+            }
+            if result.is_ok() {
+                task.reserve.refill();
+            }
             if task.health.is_closed() {
                 *flusher = None; // the last owner has gone meanwhile: release the directory
             }
             result
         });
         flush.await.unwrap_or_else(|e| Err(FlushError::Stopped(format!("a flush ended early: {e}"))))
+    }
+
+    /// Frees the disk space that is kept for a flush; whether there was any.
+    pub(crate) fn give_up_reserve(&self) -> bool {
+        let freed = self.reserve.release();
+        if freed {
+            tracing::warn!(
+                "the disk is full: the space kept for flushing is used now, and no write is taken"
+            );
+        }
+        freed
+    }
+
+    /// The disk is full: a flush frees what the log holds.
+    pub(crate) fn starve(&self) {
+        self.starved.store(true, Ordering::Relaxed);
+        self.filled.notify_one();
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -184,6 +214,7 @@ impl Shared {
             hot_bytes: state.hot_bytes() as u64,
             files: state.file_counts(),
             series,
+            disk_full: !self.reserve.is_held(),
             stopped: self.health.stopped(),
         }
     }

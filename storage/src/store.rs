@@ -74,6 +74,8 @@ pub struct Status {
     pub files: Vec<(Table, usize)>,
     /// Series in the label indexes.
     pub series: u64,
+    /// Whether writes are refused because there is no space to flush them.
+    pub disk_full: bool,
     /// Why storage has stopped, if it has: the process must end.
     pub stopped: Option<String>,
 }
@@ -273,6 +275,11 @@ impl Writer {
         if self.shared.held_bytes() > limits::HOT_BYTES {
             return Err(self.overloaded());
         }
+        if !self.shared.reserve.is_held() {
+            self.shared.metrics.disk_full.add(1);
+            self.shared.starve();
+            return Err(WriteError::DiskFull { retry_after: log::DISK_FULL_RETRY });
+        }
         let parts: Vec<_> = rows.parts.iter().map(|part| (part.table, part.batch.clone())).collect();
         let (payload, sizes) =
             frame::encode(&rows.tenant, &parts).map_err(|e| WriteError::Refused(e.to_string()))?;
@@ -289,7 +296,11 @@ impl Writer {
             Err(TrySendError::Full(_)) => return Err(self.overloaded()),
             Err(TrySendError::Closed(_)) => return Err(self.gone()),
         }
-        answered.await.unwrap_or_else(|_| Err(self.gone())).map(|seq| Acked { seq })
+        let answer = answered.await.unwrap_or_else(|_| Err(self.gone()));
+        if matches!(answer, Err(WriteError::DiskFull { .. })) {
+            self.shared.starve();
+        }
+        answer.map(|seq| Acked { seq })
     }
 
     fn overloaded(&self) -> WriteError {

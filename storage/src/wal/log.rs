@@ -23,7 +23,8 @@ use crate::shared::Pending;
 use crate::state::Rows;
 use crate::{WriteError, durable};
 
-const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
+/// When a writer that found the disk full may try again.
+pub(crate) const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// What the thread is asked for.
 #[derive(Debug)]
