@@ -5,7 +5,7 @@
 
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use weir_model::hint::Mode;
 use weir_model::{TenantId, limits};
+use weir_storage::{Ack, Acks};
 
 /// The configuration of `weir serve` as meant: validated, with defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) flush_bytes: usize,
     /// How long rows are kept; for ever where absent.
     pub(crate) retention: Option<Duration>,
+    /// What an answer to a sender of telemetry promises.
+    pub(crate) acks: Acks,
     /// What new hints ask of the proxies.
     pub(crate) hints: Mode,
 }
@@ -70,6 +73,9 @@ pub(crate) struct Overrides {
     /// How long rows are kept, in days such as 30d, or forever [default: forever]
     #[arg(long, env = "WEIR_STORAGE_RETENTION", value_name = "DAYS")]
     pub(crate) retention: Option<String>,
+    /// When telemetry is acknowledged: fsync (synced), os (handed to the system) or object (in a table) [default: fsync]
+    #[arg(long, env = "WEIR_STORAGE_ACK", value_name = "MODE")]
+    pub(crate) ack: Option<String>,
     /// What new hints ask of the proxies: dry_run, advise or enforce [default: dry_run]
     #[arg(long, env = "WEIR_ANALYSIS_HINTS", value_name = "MODE")]
     pub(crate) hints: Option<String>,
@@ -170,6 +176,7 @@ impl Written {
             ("storage.flush_age", overrides.flush_age),
             ("storage.flush_bytes", overrides.flush_bytes),
             ("storage.retention", overrides.retention),
+            ("storage.ack", overrides.ack),
             ("analysis.hints", overrides.hints),
         ] {
             if let Some(value) = value {
@@ -218,6 +225,7 @@ impl Written {
                     days => units::days(days).map(Some),
                 },
             ),
+            acks: take.acks(),
             hints: take.value("analysis.hints", "dry_run, advise or enforce", Mode::DryRun, |t| match t {
                 "dry_run" => Some(Mode::DryRun),
                 "advise" => Some(Mode::Advise),
@@ -254,6 +262,23 @@ impl Take<'_> {
             self.mistake(path, format!("expected {expected}, found `{text}`"));
             default
         })
+    }
+
+    /// `storage.ack`, and `tenants.NAME.ack` of those who differ.
+    fn acks(&mut self) -> Acks {
+        const EXPECTED: &str = "fsync, os or object";
+        let default = self.value("storage.ack", EXPECTED, Ack::default(), Ack::parse);
+        let of_tenants = |path: &String| path.starts_with("tenants.") && path.ends_with(".ack");
+        let paths: Vec<String> = self.written.keys().filter(|path| of_tenants(path)).cloned().collect();
+        let mut tenants = HashMap::new();
+        for path in paths {
+            let ack = self.value(&path, EXPECTED, default, Ack::parse);
+            match path.strip_prefix("tenants.").and_then(|rest| TenantId::new(rest.strip_suffix(".ack")?)) {
+                Some(tenant) => drop(tenants.insert(tenant, ack)),
+                None => self.mistake(&path, "its middle is no name of a tenant".to_owned()),
+            }
+        }
+        Acks { default, tenants }
     }
 
     fn address(&mut self, path: &str, port: u16) -> SocketAddr {

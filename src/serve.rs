@@ -51,6 +51,7 @@ pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyho
         flush_age: config.flush_age,
         flush_bytes: config.flush_bytes,
         retention: config.retention,
+        acks: config.acks.clone(),
     })
     .await?;
 

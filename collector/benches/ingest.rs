@@ -91,11 +91,9 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
-        data_dir: dir.path().to_owned(),
-        clock: clock.clone(),
         flush_age: Duration::from_secs(3600),
         flush_bytes: 1 << 40,
-        retention: None,
+        ..Options::new(dir.path().to_owned(), clock.clone())
     };
     let storage = runtime.block_on(Storage::open(options)).unwrap();
     let mut stages = ["decode", "stored", "flushed", "compacted"].map(Stage::new);

@@ -43,6 +43,8 @@ pub const WAL_QUEUE: usize = 1024;
 pub const FLUSH_AGE: Duration = Duration::from_secs(30);
 /// … or at this size, whichever comes first.
 pub const FLUSH_BYTES: usize = 128 << 20;
+/// Time between two flushes that writers wait for, at least: each makes files that compaction has to merge.
+pub const FLUSH_GAP: Duration = Duration::from_millis(250);
 /// Hot bytes at which writes are refused: flushing has fallen behind by three rounds.
 pub const HOT_BYTES: usize = 4 * FLUSH_BYTES;
 /// Largest frame of the WAL: a largest OTLP request, four times its size as Arrow rows.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use weir_model::limits;
 use weir_storage::{Options, Storage};
 
 use super::client::plain_table;
@@ -38,13 +37,7 @@ pub(super) fn run(verb: StorageVerb) -> anyhow::Result<()> {
         "`{}` is no data directory; name one with --data-dir",
         data_dir.display()
     );
-    let options = Options {
-        data_dir: data_dir.clone(),
-        clock: process::wall_clock(),
-        flush_age: limits::FLUSH_AGE,
-        flush_bytes: limits::FLUSH_BYTES,
-        retention: None,
-    };
+    let options = Options::new(data_dir.clone(), process::wall_clock());
     super::on_server_runtime(async move {
         let storage = Storage::open(options).await?;
         match verb {

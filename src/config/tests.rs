@@ -29,6 +29,25 @@ fn rows_are_kept_for_whole_days() {
 }
 
 #[test]
+fn tenants_may_be_acknowledged_differently() {
+    let text = "[storage]\nack = 'os'\n[tenants.audit]\nack = 'object'\n[tenants.shop]\nack = 'fsync'";
+    let acks = load_text(text, Overrides::default()).unwrap().acks;
+    let tenants = [("audit", Ack::Object), ("shop", Ack::Fsync)];
+    let tenants = tenants.map(|(name, ack)| (TenantId::new(name).unwrap(), ack));
+    assert_eq!(acks, Acks { default: Ack::Os, tenants: HashMap::from(tenants) });
+
+    let wrong = "[storage]\nack = 'disk'\n[tenants.'a b']\nack = 'os'\n[tenants.shop]\nack = 1";
+    let error = load_text(wrong, Overrides::default()).unwrap_err();
+    for part in [
+        "storage.ack: expected fsync, os or object, found `disk`",
+        "tenants.a b.ack: its middle is no name of a tenant",
+        "tenants.shop.ack: expected fsync, os or object, found `1`",
+    ] {
+        assert!(error.contains(part), "`{part}` is missing in:\n{error}");
+    }
+}
+
+#[test]
 fn a_flag_wins_over_the_file() {
     let flags = Overrides { http: Some("127.0.0.1:1".into()), ..Overrides::default() };
     let config = load_text("http = '127.0.0.1:2'\notlp_http = '127.0.0.1:3'", flags).unwrap();

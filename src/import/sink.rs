@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Channel;
 use weir_collector::decode::{self, DecodeError, Decoded, DeltaState, Series, Signal};
-use weir_model::{Clock, TenantId, limits};
+use weir_model::{Clock, TenantId};
 use weir_storage::{Options, Storage, WriteBatch, WriteError};
 
 use super::ImportError;
@@ -75,14 +75,7 @@ impl Sink {
         clock: Clock,
     ) -> Result<Self, ImportError> {
         let name = data_dir.display().to_string();
-        let options = Options {
-            data_dir,
-            clock: clock.clone(),
-            flush_age: limits::FLUSH_AGE,
-            flush_bytes: limits::FLUSH_BYTES,
-            retention: None,
-        };
-        let storage = Storage::open(options).await?;
+        let storage = Storage::open(Options::new(data_dir, clock.clone())).await?;
         let deltas = DeltaState::default();
         Ok(Self::Directory(Arc::new(Directory { name, storage, deltas, tenant, clock })))
     }

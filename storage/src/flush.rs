@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use deltalake_core::ObjectStore;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
-use weir_model::{TenantId, UnixNanos};
+use weir_model::{TenantId, UnixNanos, limits};
 
 use crate::delta::TableLog;
 use crate::files::{self, Target};
@@ -71,6 +70,7 @@ impl Flusher {
         match &result {
             Ok(()) => {
                 self.remove_segments(shared, through);
+                shared.flushed.send_replace(through);
                 if wrote {
                     shared.metrics.flushes.add(1);
                     shared
@@ -182,23 +182,26 @@ impl Flusher {
 
 /// Flushes by age and size until cancelled.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let tick = (shared.flush_age / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
+    let tick = (shared.flush_age / 4).clamp(Duration::from_millis(5), limits::FLUSH_GAP);
     let mut retry = RETRY_FIRST;
+    let mut last = Instant::now();
     loop {
         tokio::select! {
             () = shared.filled.notified() => {}
             () = sleep(tick) => {}
         }
+        let rested = last.elapsed() >= limits::FLUSH_GAP;
         let due = {
             let mut state = lock(&shared.state);
             state.forget(Instant::now(), &shared.metrics);
             let old = state.oldest().is_some_and(|since| since.elapsed() >= shared.flush_age);
-            old || state.hot_bytes() >= shared.flush_bytes || shared.starved.swap(false, Ordering::Relaxed)
+            old || state.hot_bytes() >= shared.flush_bytes || rested && shared.was_flush_asked()
         };
         if !due {
             shared.reserve.refill();
             continue;
         }
+        last = Instant::now();
         match Shared::flush(&shared).await {
             Ok(()) => retry = RETRY_FIRST,
             Err(_) if shared.health.refusal().is_some() => return,

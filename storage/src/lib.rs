@@ -3,13 +3,14 @@
 //!
 //! In: [`WriteBatch`]es of Arrow record batches in the shapes that [`schema`] fixes. Out: immutable
 //! snapshots (table version and the hot rows after it), and the [`SeriesIndex`] of label sets. A write is
-//! acknowledged when it is synced to disk and visible to the next snapshot, never before.
+//! acknowledged when it is synced to disk (unless its tenant asks for another [`Ack`]) and visible to the next
+//! snapshot, never before.
 //!
 //! Nothing here knows about OTLP, SQL or PromQL, and nothing here depends on DataFusion.
 
-mod reserve;
 pub mod schema;
 
+mod ack;
 mod error;
 mod series;
 mod snapshot;
@@ -35,7 +36,9 @@ mod health;
 mod lock;
 mod metrics;
 mod open;
+mod reserve;
 
+pub use ack::{Ack, Acks};
 pub use compact::Compacted;
 pub use error::{FlushError, OpenError, WriteError};
 pub use schema::Table;

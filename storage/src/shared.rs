@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use weir_model::{Clock, TenantId, limits};
 
@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::state::{Rows, State};
 use crate::wal::replay::Closed;
-use crate::{FlushError, Options, SeriesIndex, Status};
+use crate::{Acks, FlushError, Options, SeriesIndex, Status};
 
 /// Locks what no panic leaves half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) flush_bytes: usize,
     /// How long rows are kept; for ever where absent.
     pub(crate) retention: Option<Duration>,
+    pub(crate) acks: Acks,
     pub(crate) epoch: u64,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
@@ -69,8 +70,10 @@ pub(crate) struct Shared {
     pub(crate) appended: Notify,
     /// There are enough hot rows for a flush.
     pub(crate) filled: Notify,
-    /// A write was refused because the disk is full.
-    pub(crate) starved: AtomicBool,
+    /// Somebody waits for a flush.
+    flush_asked: AtomicBool,
+    /// The last write that is in files, as are all before it.
+    pub(crate) flushed: watch::Sender<u64>,
     /// What a test does at a stage of a flush.
     #[cfg(test)]
     pub(crate) at_stage: Mutex<Option<AtStage>>,
@@ -104,6 +107,7 @@ impl Shared {
             flush_age: options.flush_age,
             flush_bytes: options.flush_bytes,
             retention: options.retention,
+            acks: options.acks.clone(),
             epoch,
             health,
             metrics,
@@ -117,7 +121,8 @@ impl Shared {
             compacting: tokio::sync::Mutex::new(()),
             appended: Notify::new(),
             filled: Notify::new(),
-            starved: AtomicBool::new(false),
+            flush_asked: AtomicBool::new(false),
+            flushed: watch::Sender::new(0),
             #[cfg(test)]
             at_stage: Mutex::default(),
         }
@@ -199,10 +204,15 @@ impl Shared {
         freed
     }
 
-    /// The disk is full: a flush frees what the log holds.
-    pub(crate) fn starve(&self) {
-        self.starved.store(true, Ordering::Relaxed);
+    /// Has everything flushed soon: somebody waits for it, or the disk is full and a flush frees what the log holds.
+    pub(crate) fn ask_flush(&self) {
+        self.flush_asked.store(true, Ordering::Relaxed);
         self.filled.notify_one();
+    }
+
+    /// Whether a flush was asked for since the last call.
+    pub(crate) fn was_flush_asked(&self) -> bool {
+        self.flush_asked.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn status(&self) -> Status {

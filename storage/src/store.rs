@@ -22,7 +22,7 @@ use crate::shared::{Pending, Shared, lock};
 use crate::state::Rows;
 use crate::wal::frame::{self, Part};
 use crate::wal::log::{self, Append, Command};
-use crate::{Cursor, DataFile, FlushError, OpenError, SeriesIndex, Snapshot, Table, WriteError};
+use crate::{Ack, Acks, Cursor, DataFile, FlushError, OpenError, SeriesIndex, Snapshot, Table, WriteError};
 use crate::{coalesce, compact, flush, metrics};
 
 /// When a refused writer may try again: about one flush of a full memory.
@@ -43,6 +43,22 @@ pub struct Options {
     pub flush_bytes: usize,
     /// How long rows are kept, in whole days; for ever where absent.
     pub retention: Option<Duration>,
+    /// When writes are acknowledged.
+    pub acks: Acks,
+}
+
+impl Options {
+    /// The defaults for `data_dir`: what `weir serve` does unless it is told otherwise.
+    pub fn new(data_dir: PathBuf, clock: Clock) -> Self {
+        Self {
+            data_dir,
+            clock,
+            flush_age: limits::FLUSH_AGE,
+            flush_bytes: limits::FLUSH_BYTES,
+            retention: None,
+            acks: Acks::default(),
+        }
+    }
 }
 
 /// Rows to store together: all or none of them survive a crash.
@@ -54,7 +70,7 @@ pub struct WriteBatch {
     pub parts: Vec<(Table, RecordBatch)>,
 }
 
-/// The rows are on disk and visible.
+/// The rows are as safe as their tenant asks for ([`crate::Ack`]), and visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acked {
     /// The WAL sequence number of the batch.
@@ -236,7 +252,7 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Stores `batch`; returns when it is synced to disk and visible to the next snapshot.
+    /// Stores `batch`; returns when it is as safe as its tenant asks for, and visible to the next snapshot.
     pub async fn write(&self, batch: WriteBatch) -> Result<Acked, WriteError> {
         if let Some(reason) = self.shared.health.refusal() {
             return Err(WriteError::Stopped(reason));
@@ -277,7 +293,7 @@ impl Writer {
         }
         if !self.shared.reserve.is_held() {
             self.shared.metrics.disk_full.add(1);
-            self.shared.starve();
+            self.shared.ask_flush();
             return Err(WriteError::DiskFull { retry_after: log::DISK_FULL_RETRY });
         }
         let parts: Vec<_> = rows.parts.iter().map(|part| (part.table, part.batch.clone())).collect();
@@ -290,17 +306,33 @@ impl Writer {
         if self.shared.held_bytes() > limits::HOT_BYTES {
             return Err(self.overloaded());
         }
+        let ack = self.shared.acks.of(&rows.tenant);
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Command::Append(Append { payload, rows, pending, answer })) {
+        let append = Append { payload, rows, pending, synced: ack != Ack::Os, answer };
+        match self.queue.try_send(Command::Append(append)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(self.overloaded()),
             Err(TrySendError::Closed(_)) => return Err(self.gone()),
         }
         let answer = answered.await.unwrap_or_else(|_| Err(self.gone()));
-        if matches!(answer, Err(WriteError::DiskFull { .. })) {
-            self.shared.starve();
+        match answer {
+            Ok(seq) if ack == Ack::Object => self.flushed(seq).await?,
+            Err(WriteError::DiskFull { .. }) => self.shared.ask_flush(),
+            _ => {}
         }
         answer.map(|seq| Acked { seq })
+    }
+
+    /// Returns when the write `seq` is in the files of its tables.
+    async fn flushed(&self, seq: u64) -> Result<(), WriteError> {
+        let mut flushed = self.shared.flushed.subscribe();
+        self.shared.ask_flush();
+        let done =
+            flushed.wait_for(|through| *through >= seq || self.shared.health.refusal().is_some()).await;
+        match done {
+            Ok(through) if *through >= seq => Ok(()),
+            _ => Err(self.gone()),
+        }
     }
 
     fn overloaded(&self) -> WriteError {

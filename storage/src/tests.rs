@@ -21,11 +21,9 @@ use crate::{Options, Snapshot, Storage, Table, WriteBatch};
 /// Options for `dir` that flush when told to only.
 pub(crate) fn options(dir: &Path) -> Options {
     Options {
-        data_dir: dir.to_owned(),
-        clock: Clock::new(|| UnixNanos(1_795_000_000_000_000_000)),
         flush_age: Duration::from_secs(3600),
         flush_bytes: usize::MAX,
-        retention: None,
+        ..Options::new(dir.to_owned(), Clock::new(|| UnixNanos(1_795_000_000_000_000_000)))
     }
 }
 

@@ -88,11 +88,9 @@ impl Running {
 
 async fn open(data_dir: &Path) -> Storage {
     let options = Options {
-        data_dir: data_dir.to_owned(),
-        clock: Clock::new(|| NOW),
         flush_age: Duration::from_secs(3_600),
         flush_bytes: usize::MAX,
-        retention: None,
+        ..Options::new(data_dir.to_owned(), Clock::new(|| NOW))
     };
     Storage::open(options).await.unwrap()
 }

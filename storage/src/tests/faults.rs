@@ -11,10 +11,10 @@ use futures::future::join_all;
 use tokio::time::Instant;
 use weir_model::{TenantId, limits};
 
-use super::{one, open, options, samples, seen};
+use super::{one, open, options, read, rows_of, samples, seen, values};
 use crate::shared::{Pending, Stage, lock};
 use crate::wal::log::{Create, Medium, files};
-use crate::{FlushError, Storage, Table, WriteError};
+use crate::{Ack, Acks, FlushError, Options, Storage, Table, WriteBatch, WriteError};
 
 /// `errno`s as Linux and macOS number them.
 const EIO: i32 = 5;
@@ -84,6 +84,10 @@ impl Medium for Faulty {
 }
 
 async fn faulty(dir: &Path) -> (Storage, Arc<Faults>) {
+    faulty_with(options(dir)).await
+}
+
+async fn faulty_with(options: Options) -> (Storage, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let mut create = files();
     let of_segments = Arc::clone(&faults);
@@ -91,7 +95,7 @@ async fn faulty(dir: &Path) -> (Storage, Arc<Faults>) {
         Faults::check(&of_segments.create)?;
         Ok(Box::new(Faulty { inner: create(path)?, faults: Arc::clone(&of_segments) }))
     });
-    (Storage::open_with(options(dir), create).await.unwrap(), faults)
+    (Storage::open_with(options, create).await.unwrap(), faults)
 }
 
 async fn write(storage: &Storage, numbers: std::ops::Range<u64>) -> Result<u64, WriteError> {
@@ -148,6 +152,70 @@ async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     assert_eq!(unique, survivors, "rows of the failed group may be there, once");
     assert!(!survivors.contains(&40), "nothing was written after the failure");
     write(&again, 100..110).await.unwrap();
+}
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).unwrap()
+}
+
+/// Tenants `os` and `object` are acknowledged as their names say, others when synced.
+async fn with_acks(dir: &Path) -> (Storage, Arc<Faults>) {
+    let acks = [("os", Ack::Os), ("object", Ack::Object)].map(|(name, ack)| (tenant(name), ack));
+    let acks = Acks { default: Ack::Fsync, tenants: acks.into() };
+    faulty_with(Options { acks, ..options(dir) }).await
+}
+
+async fn write_as(name: &str, storage: &Storage, numbers: std::ops::Range<u64>) -> Result<u64, WriteError> {
+    let batch = WriteBatch { tenant: tenant(name), ..one(Table::Samples, samples(numbers)) };
+    storage.writer().write(batch).await.map(|acked| acked.seq)
+}
+
+#[tokio::test]
+async fn a_tenant_that_does_not_ask_for_a_sync_does_not_wait_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, faults) = with_acks(dir.path()).await;
+    let syncs = metric(&storage, "fsync_seconds_count");
+    Faults::set(&faults.sync, EIO);
+    for n in 0..5 {
+        write_as("os", &storage, n * 10..n * 10 + 10).await.unwrap();
+    }
+    assert_eq!(metric(&storage, "fsync_seconds_count"), syncs);
+    assert!(
+        matches!(write_as("other", &storage, 0..10).await, Err(WriteError::Stopped(_))),
+        "it asks for one"
+    );
+    drop(storage);
+    let again = open(dir.path()).await;
+    let rows = rows_of(&again.snapshot(&tenant("os")), Table::Samples);
+    assert_eq!(values(&rows), numbers(0..50), "the system has them");
+}
+
+#[tokio::test]
+async fn a_segment_is_synced_before_the_next_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, _) = with_acks(dir.path()).await;
+    write_as("os", &storage, 0..10).await.unwrap();
+    let syncs = metric(&storage, "fsync_seconds_count");
+    storage.flush().await.unwrap();
+    assert_eq!(metric(&storage, "fsync_seconds_count"), syncs + 1);
+}
+
+#[tokio::test]
+async fn a_tenant_may_wait_until_its_rows_are_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, _) = with_acks(dir.path()).await;
+    for n in 0..3 {
+        let writes = join_all((0..4).map(|i| {
+            let from = (n * 4 + i) * 10;
+            write_as("object", &storage, from..from + 10)
+        }));
+        assert!(writes.await.iter().all(Result::is_ok));
+        let snapshot = storage.snapshot(&tenant("object"));
+        let table = snapshot.table(Table::Samples);
+        let in_files: Vec<_> = table.files.iter().flat_map(|file| read(&file.path)).collect();
+        assert_eq!(values(&in_files), numbers(0..(n + 1) * 40));
+    }
+    drop(storage);
 }
 
 #[tokio::test]

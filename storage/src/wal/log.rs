@@ -1,7 +1,7 @@
 //! The thread that owns the log: it writes queued frames together, syncs once, publishes, and answers.
 //!
-//! The order is the promise. Rows become visible only after the sync that makes them durable, and an
-//! answer follows only after the rows are visible. A sync that failed is never tried again: the kernel may
+//! The order is the promise. Rows become visible only after the sync that makes them durable, if their tenant
+//! asks for one, and an answer follows only after the rows are visible. A sync that failed is never tried again: the kernel may
 //! have dropped the dirty pages, so a second one that succeeds would prove nothing.
 
 use std::collections::VecDeque;
@@ -43,6 +43,8 @@ pub(crate) struct Append {
     pub(crate) payload: Payload,
     pub(crate) rows: Rows,
     pub(crate) pending: Pending,
+    /// Whether the answer promises that it is synced.
+    pub(crate) synced: bool,
     pub(crate) answer: oneshot::Sender<Result<u64, WriteError>>,
 }
 
@@ -95,6 +97,8 @@ struct Segment {
     head: SegmentHead,
     medium: Box<dyn Medium>,
     len: u64,
+    /// Whether something in it is not synced.
+    unsynced: bool,
 }
 
 /// The log, as its thread owns it.
@@ -151,7 +155,8 @@ impl Log {
     }
 
     fn commit(&mut self, group: Vec<Append>, publish: &mut impl FnMut(Vec<(u64, Rows)>)) {
-        match self.write(&group).and_then(|()| self.sync()) {
+        let synced = group.iter().any(|append| append.synced);
+        match self.write(&group).and_then(|()| if synced { self.sync() } else { Ok(()) }) {
             Ok(()) => {
                 let mut rows = Vec::with_capacity(group.len());
                 let mut answers = Vec::with_capacity(group.len());
@@ -196,6 +201,7 @@ impl Log {
         match self.segment.medium.append(&mut slices) {
             Ok(()) => {
                 self.segment.len += bytes as u64;
+                self.segment.unsynced = true;
                 self.metrics.wal_bytes.add(bytes as u64);
                 Ok(())
             }
@@ -214,6 +220,7 @@ impl Log {
         let began = Instant::now();
         let synced = self.segment.medium.sync();
         self.metrics.fsync(began.elapsed());
+        self.segment.unsynced = false;
         synced.map_err(|e| self.stop(format!("the write-ahead log cannot be synced: {e}")))
     }
 
@@ -225,6 +232,9 @@ impl Log {
     fn rotate(&mut self, closed: &mut impl FnMut(Closed)) -> io::Result<()> {
         if self.segment.len == HEAD as u64 {
             return Ok(());
+        }
+        if self.segment.unsynced {
+            self.sync().map_err(|failure| io::Error::other(failure.again()))?;
         }
         let next = begin_segment(&self.wal, self.next_seq, &mut self.create)?;
         self.metrics.wal_bytes.add(HEAD as u64);
@@ -272,7 +282,7 @@ fn begin_segment(wal: &Path, first_seq: u64, create: &mut Create) -> io::Result<
         Ok(medium)
     };
     match begin() {
-        Ok(medium) => Ok(Segment { path, head, medium, len: HEAD as u64 }),
+        Ok(medium) => Ok(Segment { path, head, medium, len: HEAD as u64, unsynced: false }),
         Err(e) => {
             if e.kind() != io::ErrorKind::AlreadyExists {
                 let _ = fs::remove_file(&path); // what is left of it would stand in the way of the next attempt

@@ -337,7 +337,7 @@ fn append(payload: Vec<u8>) -> (Command, oneshot::Receiver<Result<u64, WriteErro
     let payload = Payload { pieces: vec![Buffer::from_vec(payload)], len };
     let rows = Rows { tenant: TenantId::default(), parts: Vec::new(), series: Vec::new() };
     let pending = Pending::default();
-    (Command::Append(Append { payload, rows, pending, answer }), answered)
+    (Command::Append(Append { payload, rows, pending, synced: true, answer }), answered)
 }
 
 /// Runs a log over `commands` to its end; gives the segments it closed.

@@ -33,11 +33,9 @@ const LATE: &str = r#"
 
 async fn open(folder: &tempfile::TempDir) -> Storage {
     let options = StorageOptions {
-        data_dir: folder.path().to_owned(),
-        clock: testdata::clock(),
         flush_age: Duration::from_secs(3600),
         flush_bytes: 1 << 30,
-        retention: None,
+        ..StorageOptions::new(folder.path().to_owned(), testdata::clock())
     };
     Storage::open(options).await.unwrap()
 }

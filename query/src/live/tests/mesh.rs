@@ -117,11 +117,9 @@ impl Mesh {
             move || UnixNanos(time.load(Ordering::Relaxed))
         });
         let options = Options {
-            data_dir: dir.path().to_owned(),
-            clock: clock.clone(),
             flush_age: Duration::from_secs(3600),
             flush_bytes: usize::MAX,
-            retention: None,
+            ..Options::new(dir.path().to_owned(), clock.clone())
         };
         let storage = Storage::open(options).await.unwrap();
         let (sender, hints) = watch::channel(HintSet::default());

@@ -77,11 +77,9 @@ fn engine(storage: &Storage) -> Engine {
 
 async fn open(folder: &tempfile::TempDir) -> Storage {
     let options = weir_storage::Options {
-        data_dir: folder.path().to_owned(),
-        clock: testdata::clock(),
         flush_age: Duration::from_secs(3600),
         flush_bytes: 1 << 30,
-        retention: None,
+        ..weir_storage::Options::new(folder.path().to_owned(), testdata::clock())
     };
     Storage::open(options).await.expect("storage")
 }
