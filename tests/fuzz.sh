@@ -9,7 +9,7 @@ built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
 corpus=tests/fuzz/corpus
 
 RUSTC_WRAPPER=$PWD/tests/fuzz/rustc.sh CARGO_TARGET_DIR=$built \
-  "${CARGO:-cargo}" build --locked --manifest-path tests/fuzz/Cargo.toml
+  "${CARGO:-cargo}" build --manifest-path tests/fuzz/Cargo.toml
 targets=${*:-$(ls "$corpus")}
 
 failed=0
@@ -28,7 +28,7 @@ for target in $targets; do
     "$(stat average_exec_per_sec)" "$edges" "$(find "$kept" -type f | wc -l)" "$result"
   if [ $result = FINDING ]; then
     grep -m1 -A3 'panicked at' "$log" || tail -5 "$log"
-    grep -oE "$built/findings/.*" "$log" | tail -1
+    sed -n 's/.*Test unit written to //p' "$log"
   fi
 done
 exit $failed
