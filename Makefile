@@ -10,7 +10,7 @@ BROWSER := tests/browser
 # Folder of test data that is kept outside the project; tests that need it are skipped without it.
 export WEIR_SHARED
 
-.PHONY: help demo ui build test test-rust test-ui test-browser lint bench soak setup-test release
+.PHONY: help demo ui build test test-rust test-ui test-browser lint bench soak fuzz setup-test setup-fuzz release
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -59,15 +59,26 @@ bench: ## the figures of BENCHMARKS.md, measured here
 	$(CARGO) build --workspace --bins --release
 	tests/bench.sh
 
-soak: build ## what takes long: many more crash rounds
-	WEIR_CRASH_ROUNDS=500 $(CARGO) test --test crash -- --nocapture
+soak: setup-test setup-fuzz build ## what takes long: 500 kills at system calls, 500 crash rounds, a minute of each fuzz target
+	CARGO="$(CARGO)" tests/soak.sh
 
-# The browser and Python's venv are the only things that npm and cargo cannot bring.
+fuzz: setup-fuzz ## each way in fuzzed for FUZZ_SECONDS (60); TARGETS="zipkin import" for those alone
+	CARGO="$(CARGO)" tests/fuzz.sh $(TARGETS)
+
+# What npm and cargo cannot bring: the browser, Python's venv, and strace, which kills at a chosen system call.
 setup-test:
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v strace >/dev/null || missing="$$missing strace"; \
 	python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing with apt-get:$$missing"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
+	fi
+
+# libFuzzer is C++ and is compiled from its crate; stable Rust has the coverage counters.
+setup-fuzz:
+	@if ! command -v c++ >/dev/null; then \
+	  echo "installing with apt-get: g++"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq g++; \
 	fi

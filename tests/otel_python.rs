@@ -5,40 +5,16 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use support::{Server, kept};
-
-/// A Python with the clients in a virtual environment, made on the first run and kept while it has what is required.
-fn python() -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otel_python/requirements.txt");
-    let venv = kept("otel-venv");
-    let python = venv.join("bin/python");
-    let done = venv.join("complete");
-    let required = std::fs::read_to_string(&requirements).unwrap();
-    if std::fs::read_to_string(&done).unwrap_or_default() != required {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements));
-        std::fs::write(done, required).unwrap();
-    }
-    python
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use support::Server;
+use support::python::{python, run, script};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_python_sdk_sends_comes_back_exactly() {
-    let python = python();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otel_python/send.py");
+    let python = python("otel_python");
+    let script = script("otel_python", "send.py");
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     for (protocol, endpoint) in [("grpc", &server.otlp_grpc), ("http", &server.otlp_http)] {
@@ -54,8 +30,8 @@ async fn what_the_python_sdk_sends_comes_back_exactly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_py_zipkin_sends_comes_back() {
-    let python = python();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otel_python/send_zipkin.py");
+    let python = python("otel_python");
+    let script = script("otel_python", "send_zipkin.py");
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     let said = run(Command::new(&python).arg(&script).args([&server.otlp_http, "shop"]));

@@ -5,6 +5,10 @@
 //! nothing here reads what was stored.
 
 pub mod decode;
+/// For fuzzing alone.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod import;
 
 mod body;

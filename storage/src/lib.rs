@@ -8,6 +8,10 @@
 //!
 //! Nothing here knows about OTLP, SQL or PromQL, and nothing here depends on DataFusion.
 
+/// For fuzzing alone.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod schema;
 
 mod ack;

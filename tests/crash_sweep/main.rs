@@ -39,14 +39,18 @@ async fn a_kill_at_any_system_call_loses_and_doubles_nothing() {
         return;
     }
     let seed = std::env::var("WEIR_CRASH_SEED").map_or_else(|_| fastrand::u64(..), |n| n.parse().unwrap());
-    let points = chosen_points();
-    println!("{} points, seed {seed}", points.len());
+    let (points, wanted) = chosen_points();
+    println!("{wanted} points, seed {seed}");
     let dir = tempfile::tempdir().unwrap();
     let merged = Start::merged(&Start::make(&dir.path().join("small-files"), seed).await, dir.path());
     let small = Start { dir: dir.path().join("small-files") };
 
     let mut reached: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+    let mut kills = 0;
     for (index, point) in points.iter().enumerate() {
+        if kills == wanted {
+            break;
+        }
         let start = if point.scene == Scene::Vacuum { &merged } else { &small };
         let run = dir.path().join("run");
         let began = std::time::Instant::now();
@@ -67,23 +71,29 @@ async fn a_kill_at_any_system_call_loses_and_doubles_nothing() {
         );
         let count = reached.entry(format!("{} {} {}", point.scene, point.group, point.syscall)).or_default();
         *count = (count.0 + u32::from(killed), count.1 + 1);
+        kills += usize::from(killed);
         fs::remove_dir_all(&run).unwrap();
     }
     for (what, (killed, tried)) in &reached {
         println!("{what}: {killed} of {tried}");
     }
-    let killed: u32 = reached.values().map(|(killed, _)| killed).sum();
-    assert!(killed as usize * 10 >= points.len() * 7, "only {killed} points were reached: no test");
+    println!("in all: {kills} kills");
+    // Whether the last calls of a phase are reached depends on the machine.
+    assert!(kills * 5 >= wanted * 4, "only {kills} of {wanted} points were reached: no test");
 }
 
-/// The fixed ones of `make test`, as many as `WEIR_CRASH_POINTS` says, or the one of `WEIR_CRASH_POINT`.
-fn chosen_points() -> Vec<Point> {
+/// The points to try, in this order, and how many kills are enough: all the fixed ones of `make test`, as many as
+/// `WEIR_CRASH_POINTS` says, or the one of `WEIR_CRASH_POINT`.
+fn chosen_points() -> (Vec<Point>, usize) {
     if let Ok(name) = std::env::var("WEIR_CRASH_POINT") {
-        return vec![points::named(&name)];
+        return (vec![points::named(&name)], 1);
     }
     match std::env::var("WEIR_CRASH_POINTS") {
-        Ok(count) => points::spread(count.parse().unwrap()),
-        Err(_) => points::fixed(),
+        Ok(wanted) => {
+            let wanted = wanted.parse().unwrap();
+            (points::spread(2 * wanted), wanted)
+        }
+        Err(_) => (points::fixed(), points::fixed().len()),
     }
 }
 

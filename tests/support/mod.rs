@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod ledger;
+pub(crate) mod python;
 pub(crate) mod strace;
 
 use std::io::{BufRead, BufReader};
