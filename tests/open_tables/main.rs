@@ -140,7 +140,7 @@ async fn compare_all(python: &Path, data: &Path, server: &Server) {
             }
         }
         if differences.is_empty() {
-            println!("{compared} measures of {} tables agree", all.len());
+            eprintln!("{compared} measures of {} tables agree", all.len());
             return;
         }
         assert!(std::time::Instant::now() < deadline, "they differ:\n{}", differences.join("\n"));
