@@ -16,6 +16,8 @@ use weir_model::hint::Mode;
 use weir_model::{TenantId, limits};
 use weir_storage::{Ack, Acks};
 
+use crate::{export, telemetry};
+
 /// The configuration of `weir serve` as meant: validated, with defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
@@ -39,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) retention: Option<Duration>,
     /// What an answer to a sender of telemetry promises.
     pub(crate) acks: Acks,
+    /// Which of its own spans the program makes, and where they go.
+    pub(crate) telemetry: telemetry::Settings,
     /// What new hints ask of the proxies.
     pub(crate) hints: Mode,
 }
@@ -76,6 +80,12 @@ pub(crate) struct Overrides {
     /// When telemetry is acknowledged: fsync (synced), os (handed to the system) or object (in a table) [default: fsync]
     #[arg(long, env = "WEIR_STORAGE_ACK", value_name = "MODE")]
     pub(crate) ack: Option<String>,
+    /// Share of requests to Weir itself that are traced, from 0 to 1 [default: 0, and 0.01 with an endpoint]
+    #[arg(long, env = "WEIR_TELEMETRY_SAMPLE", value_name = "SHARE")]
+    pub(crate) telemetry_sample: Option<String>,
+    /// OTLP/gRPC endpoint for Weir's own spans [default: its own tables]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) telemetry_endpoint: Option<String>,
     /// What new hints ask of the proxies: dry_run, advise or enforce [default: dry_run]
     #[arg(long, env = "WEIR_ANALYSIS_HINTS", value_name = "MODE")]
     pub(crate) hints: Option<String>,
@@ -152,7 +162,9 @@ impl Written {
                     continue;
                 }
                 toml::Value::String(text) => text,
-                toml::Value::Boolean(_) | toml::Value::Integer(_) => value.to_string(),
+                toml::Value::Boolean(_) | toml::Value::Integer(_) | toml::Value::Float(_) => {
+                    value.to_string()
+                }
                 other => {
                     let problem =
                         format!("expected text, a number or a truth value, found {}", other.type_str());
@@ -177,6 +189,8 @@ impl Written {
             ("storage.flush_bytes", overrides.flush_bytes),
             ("storage.retention", overrides.retention),
             ("storage.ack", overrides.ack),
+            ("telemetry.sample", overrides.telemetry_sample),
+            ("telemetry.endpoint", overrides.telemetry_endpoint),
             ("analysis.hints", overrides.hints),
         ] {
             if let Some(value) = value {
@@ -226,6 +240,7 @@ impl Written {
                 },
             ),
             acks: take.acks(),
+            telemetry: take.telemetry(),
             hints: take.value("analysis.hints", "dry_run, advise or enforce", Mode::DryRun, |t| match t {
                 "dry_run" => Some(Mode::DryRun),
                 "advise" => Some(Mode::Advise),
@@ -242,6 +257,9 @@ impl Written {
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }
     }
 }
+
+/// Share of own requests that are traced where their spans have an endpoint to go to.
+const SAMPLE: f64 = 0.01;
 
 /// Takes values out of what was written and collects what is wrong with them.
 struct Take<'a> {
@@ -279,6 +297,20 @@ impl Take<'_> {
             }
         }
         Acks { default, tenants }
+    }
+
+    fn telemetry(&mut self) -> telemetry::Settings {
+        let address = |text: &str| export::endpoint(text).map(|_| Some(text.to_owned()));
+        let endpoint = self.value(
+            "telemetry.endpoint",
+            "an address and port, as in `http://127.0.0.1:4317`",
+            None,
+            |text| if text.is_empty() { Some(None) } else { address(text) },
+        );
+        let share = |text: &str| text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        let default = if endpoint.is_some() { SAMPLE } else { 0.0 };
+        let sample = self.value("telemetry.sample", "a share from 0 to 1", default, share);
+        telemetry::Settings { sample, endpoint }
     }
 
     fn address(&mut self, path: &str, port: u16) -> SocketAddr {

@@ -11,6 +11,7 @@ mod import;
 mod load;
 mod process;
 mod serve;
+mod telemetry;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

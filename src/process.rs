@@ -1,9 +1,8 @@
-//! What only a program root may touch: the wall clock, signals, and the log on stderr.
+//! What only a program root may touch: the wall clock and signals.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 use weir_model::{Clock, UnixNanos};
 
 /// The wall clock.
@@ -34,13 +33,4 @@ pub(crate) fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
         std::process::exit(130);
     });
     Ok(token)
-}
-
-/// Sends log lines to stderr: `WEIR_LOG` says which (as `RUST_LOG` would), `quiet` when it is not set.
-pub(crate) fn start_log(quiet: &str) {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
-    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    if started.is_err() {
-        tracing::debug!("the log was started before");
-    }
 }

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use weir_collector::Collector;
 use weir_model::Clock;
 use weir_model::hint::HintSet;
@@ -20,6 +24,7 @@ use weir_query::live::Live;
 use weir_storage::Storage;
 
 use crate::config::Config;
+use crate::telemetry::{Destination, Outbox};
 
 /// A running server.
 pub(crate) struct Server {
@@ -37,8 +42,14 @@ pub(crate) struct Server {
     end_of_rows: CancellationToken,
 }
 
-/// Starts everything `config` asks for; `extra` adds routes to the HTTP API.
-pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyhow::Result<Server> {
+/// Starts everything `config` asks for; `extra` adds routes to the HTTP API, and own
+/// spans come out of `outbox`.
+pub(crate) async fn start(
+    config: &Config,
+    clock: Clock,
+    extra: Router,
+    outbox: Option<Outbox>,
+) -> anyhow::Result<Server> {
     // Doors first: a port in use must not cost a replay of the log.
     let otlp_grpc = listen("--otlp-grpc", config.otlp_grpc).await?;
     let otlp_http = listen("--otlp-http", config.otlp_http).await?;
@@ -59,6 +70,15 @@ pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyho
     let mut tasks = JoinSet::new();
     let (watched, stopped) = (storage.clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(failure_of(watched)).await.unwrap_or(Ok(())) });
+
+    if let Some(outbox) = outbox {
+        let to = Destination::of(&config.telemetry, &storage, &config.tenant, &clock)?;
+        let stopped = stop.clone();
+        tasks.spawn(async move {
+            outbox.run(to, stopped).await;
+            Ok(())
+        });
+    }
 
     // Analysis publishes hints here, the collector hands them to the proxies: the only place they meet.
     let (hints_out, hints_in) = watch::channel(HintSet::default());
@@ -88,7 +108,8 @@ pub(crate) async fn start(config: &Config, clock: Clock, extra: Router) -> anyho
     let app = weir_query::api::router(state.clone())
         .route("/metrics", axum::routing::get(async move || metrics()))
         .merge(extra)
-        .merge(weir_ui::router());
+        .merge(weir_ui::router())
+        .layer(axum::middleware::from_fn(traced));
     let http_address = http.local_addr()?;
     let stopped = stop.clone();
     tasks.spawn(async move {
@@ -150,6 +171,21 @@ impl Server {
         }
         self.storage.close().await.context("the last rows stay in the write-ahead log")
     }
+}
+
+/// Answers a request within a span of its own.
+async fn traced(request: Request, next: Next) -> Response {
+    let span = tracing::info_span!(
+        "http",
+        otel.name = format!("{} {}", request.method(), request.uri().path()),
+        otel.kind = "server",
+        http.request.method = %request.method(),
+        url.path = request.uri().path(),
+        http.response.status_code = tracing::field::Empty,
+    );
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
+    response
 }
 
 /// How long requests under way may take once the server stops.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tracing::{Instrument, Span, field};
 use weir_model::{Clock, TenantId};
 use weir_storage::{SeriesIndex, WriteBatch, Writer};
 
@@ -52,6 +53,18 @@ const DECODED_IN_PLACE_BYTES: usize = 32 << 10;
 impl Ingest {
     /// Stores what the request holds and says what was left out.
     pub(crate) async fn take(self: &Arc<Self>, request: Request) -> Result<Rejected, Refusal> {
+        let span = tracing::info_span!(
+            "ingest",
+            otel.kind = "server",
+            signal = request.signal.name(),
+            bytes = request.body.len(),
+            records = field::Empty,
+            rejected = field::Empty,
+        );
+        self.store(request).instrument(span).await
+    }
+
+    async fn store(self: &Arc<Self>, request: Request) -> Result<Rejected, Refusal> {
         let signal = request.signal;
         let in_place = request.encoding.is_none()
             && request.format == Format::Protobuf
@@ -70,6 +83,9 @@ impl Ingest {
             self.writer.write(WriteBatch { tenant: self.tenant.clone(), parts }).await?;
         }
         self.counters.stored(signal, &decoded);
+        let span = Span::current();
+        span.record("records", decoded.accepted);
+        span.record("rejected", decoded.rejected.total());
         Ok(decoded.rejected)
     }
 

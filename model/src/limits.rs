@@ -62,6 +62,11 @@ pub const SERIES_DAYS: usize = 8;
 /// Series that the label index holds per tenant; samples of further ones are rejected.
 pub const SERIES: usize = 2_000_000;
 
+/// Own spans that wait to be sent; further ones are dropped and counted by OpenTelemetry.
+pub const OWN_SPANS: usize = 2_048;
+/// Batches of them between OpenTelemetry's thread and the one that sends.
+pub const OWN_SPAN_BATCHES: usize = 8;
+
 /// Endpoints the registry holds.
 pub const REGISTRY_ENDPOINTS: usize = 10_000;
 /// How often an endpoint renews its registration.

@@ -10,7 +10,7 @@ use weir_storage::Acks;
 
 use crate::config::Config;
 use crate::demo::{DemoArgs, DemoVerb, Shop};
-use crate::{demo, process, serve};
+use crate::{demo, process, serve, telemetry};
 
 /// What is logged while a person watches: trouble only. Proxies report what the person does to them.
 const QUIET: &str = "warn,deltalake_core=error,buoyant_kernel=error,weir_proxy_tap=error";
@@ -22,7 +22,7 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<()> {
             super::on_client_runtime(async { Ok(demo::fault(fault, &mut std::io::stdout()).await?) })
         }
         Some(DemoVerb::App(app)) => super::on_client_runtime(async {
-            process::start_log(QUIET);
+            telemetry::start_log(QUIET);
             Ok(demo::app(app, process::shutdown_on_signal()?, &mut std::io::stderr()).await?)
         }),
         Some(DemoVerb::Drive(drive)) => super::on_client_runtime(async {
@@ -32,7 +32,7 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<()> {
 }
 
 async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
-    process::start_log(QUIET);
+    telemetry::start_log(QUIET);
     let shutdown = process::shutdown_on_signal()?;
     let clock = process::wall_clock();
     // Held to the end: dropping it removes the directory.
@@ -55,10 +55,12 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
         flush_bytes: limits::FLUSH_BYTES,
         retention: None,
         acks: Acks::default(),
+        telemetry: telemetry::Settings::default(),
         hints: if args.no_hints { Mode::DryRun } else { Mode::Enforce },
     };
     refuse_open_doors([args.otlp_grpc, args.otlp_http, args.http])?;
-    let server = serve::start(&config, clock.clone(), demo::router(shop.clone(), clock.clone())).await?;
+    let server =
+        serve::start(&config, clock.clone(), demo::router(shop.clone(), clock.clone()), None).await?;
     let closing = CancellationToken::new();
     let mesh = demo::run_mesh(&args, server.otlp_grpc, clock, closing.clone(), shop).await?;
     let announcement = demo::announce(server.http, &data_dir)

@@ -2,13 +2,13 @@
 
 use std::io;
 
-use crate::process;
+use crate::{process, telemetry};
 
 /// What is logged while a data directory is written: trouble only.
 const QUIET: &str = "warn,deltalake_core=error,buoyant_kernel=error";
 
 pub(super) fn run(args: crate::import::ImportArgs) -> anyhow::Result<()> {
-    process::start_log(QUIET);
+    telemetry::start_log(QUIET);
     super::on_server_runtime(async {
         let stop = process::shutdown_on_signal()?;
         let clock = process::wall_clock();

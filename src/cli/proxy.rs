@@ -1,13 +1,13 @@
 //! `weir proxy`: the data plane, the same as the small binary `weir-proxy`.
 
-use crate::process;
+use crate::{process, telemetry};
 
 pub(super) fn run(args: weir_proxy_tap::ProxyArgs) -> anyhow::Result<()> {
     let config = args.into_config().map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
         super::Usage(format!("the proxy cannot start:\n{}", lines.join("\n")))
     })?;
-    process::start_log("info");
+    telemetry::start_log("info");
     super::on_client_runtime(async move {
         let shutdown = process::shutdown_on_signal()?;
         let seed = fastrand::u64(..);

@@ -13,6 +13,7 @@ use arrow::record_batch::RecordBatch;
 use deltalake_core::ObjectStore;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
+use tracing::Instrument;
 use weir_model::{TenantId, UnixNanos, limits};
 
 use crate::delta::TableLog;
@@ -55,7 +56,9 @@ impl Flusher {
         let mut result = Ok(());
         let wrote = !work.is_empty();
         for item in work {
-            let done = self.flush_table(shared, item, through).await;
+            let rows: usize = item.batches.iter().map(|(_, batch)| batch.num_rows()).sum();
+            let span = tracing::info_span!("flush_table", table = item.table.name(), rows);
+            let done = self.flush_table(shared, item, through).instrument(span).await;
             result = result.and(done);
         }
         {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tracing::Instrument;
 use weir_model::{Clock, TenantId, limits};
 
 use crate::flush::Flusher;
@@ -173,7 +174,7 @@ impl Shared {
     /// Flushes in a task of its own: a caller that loses interest must not leave a commit half known.
     pub(crate) async fn flush(shared: &Arc<Self>) -> Result<(), FlushError> {
         let task = Arc::clone(shared);
-        let flush = tokio::spawn(async move {
+        let flushing = async move {
             let mut flusher = task.flusher.lock().await;
             let Some(open) = flusher.as_mut() else {
                 return Err(FlushError::Stopped("it is closed".to_owned()));
@@ -189,7 +190,8 @@ impl Shared {
                 *flusher = None; // the last owner has gone meanwhile: release the directory
             }
             result
-        });
+        };
+        let flush = tokio::spawn(flushing.instrument(tracing::info_span!("flush")));
         flush.await.unwrap_or_else(|e| Err(FlushError::Stopped(format!("a flush ended early: {e}"))))
     }
 
