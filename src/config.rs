@@ -3,6 +3,7 @@
 //!
 //! A flag wins over its `WEIR_*` variable, the variable over the file, the file over the default.
 
+mod retention;
 mod units;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use weir_model::hint::Mode;
 use weir_model::{TenantId, limits};
-use weir_storage::{Ack, Acks};
+use weir_storage::{Ack, Acks, Retention};
 
 use crate::{export, telemetry};
 
@@ -37,8 +38,8 @@ pub(crate) struct Config {
     pub(crate) flush_age: Duration,
     /// Size in bytes at which they are.
     pub(crate) flush_bytes: usize,
-    /// How long rows are kept; for ever where absent.
-    pub(crate) retention: Option<Duration>,
+    /// How long rows are kept.
+    pub(crate) retention: Retention,
     /// What an answer to a sender of telemetry promises.
     pub(crate) acks: Acks,
     /// Which of its own spans the program makes, and where they go.
@@ -75,8 +76,11 @@ pub(crate) struct Overrides {
     #[arg(long, env = "WEIR_STORAGE_FLUSH_BYTES", value_name = "SIZE")]
     pub(crate) flush_bytes: Option<String>,
     /// How long rows are kept, in days such as 30d, or forever [default: forever]
-    #[arg(long, env = "WEIR_STORAGE_RETENTION", value_name = "DAYS")]
-    pub(crate) retention: Option<String>,
+    #[arg(long, env = "WEIR_RETENTION_AGE", value_name = "DAYS")]
+    pub(crate) retention_age: Option<String>,
+    /// Size of a tenant's tables beyond which the oldest files go, such as 100GiB, or unbounded [default: unbounded]
+    #[arg(long, env = "WEIR_RETENTION_SIZE", value_name = "SIZE")]
+    pub(crate) retention_size: Option<String>,
     /// When telemetry is acknowledged: fsync (synced), os (handed to the system) or object (in a table) [default: fsync]
     #[arg(long, env = "WEIR_STORAGE_ACK", value_name = "MODE")]
     pub(crate) ack: Option<String>,
@@ -187,7 +191,8 @@ impl Written {
             ("insecure_listen", insecure),
             ("storage.flush_age", overrides.flush_age),
             ("storage.flush_bytes", overrides.flush_bytes),
-            ("storage.retention", overrides.retention),
+            ("retention.age", overrides.retention_age),
+            ("retention.size", overrides.retention_size),
             ("storage.ack", overrides.ack),
             ("telemetry.sample", overrides.telemetry_sample),
             ("telemetry.endpoint", overrides.telemetry_endpoint),
@@ -230,15 +235,7 @@ impl Written {
                 limits::FLUSH_BYTES,
                 |t| units::bytes(t).filter(|b| (1 << 20..=1 << 30).contains(b)),
             ),
-            retention: take.value(
-                "storage.retention",
-                "days, as in `30d`, or `forever`",
-                None,
-                |t| match t {
-                    "forever" => Some(None),
-                    days => units::days(days).map(Some),
-                },
-            ),
+            retention: take.retention(),
             acks: take.acks(),
             telemetry: take.telemetry(),
             hints: take.value("analysis.hints", "dry_run, advise or enforce", Mode::DryRun, |t| match t {
@@ -291,12 +288,20 @@ impl Take<'_> {
         let mut tenants = HashMap::new();
         for path in paths {
             let ack = self.value(&path, EXPECTED, default, Ack::parse);
-            match path.strip_prefix("tenants.").and_then(|rest| TenantId::new(rest.strip_suffix(".ack")?)) {
-                Some(tenant) => drop(tenants.insert(tenant, ack)),
-                None => self.mistake(&path, "its middle is no name of a tenant".to_owned()),
+            if let Some(tenant) = path.strip_prefix("tenants.").and_then(|rest| rest.strip_suffix(".ack")) {
+                drop(self.tenant(&path, tenant).map(|tenant| tenants.insert(tenant, ack)));
             }
         }
         Acks { default, tenants }
+    }
+
+    /// The tenant that a part of `path` names.
+    fn tenant(&mut self, path: &str, name: &str) -> Option<TenantId> {
+        let tenant = TenantId::new(name);
+        if tenant.is_none() {
+            self.mistake(path, format!("`{name}` is no name of a tenant"));
+        }
+        tenant
     }
 
     fn telemetry(&mut self) -> telemetry::Settings {

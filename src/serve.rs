@@ -61,7 +61,7 @@ pub(crate) async fn start(
         clock: clock.clone(),
         flush_age: config.flush_age,
         flush_bytes: config.flush_bytes,
-        retention: config.retention,
+        retention: config.retention.clone(),
         acks: config.acks.clone(),
     })
     .await?;

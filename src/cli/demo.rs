@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use weir_model::hint::Mode;
 use weir_model::{TenantId, limits};
-use weir_storage::Acks;
+use weir_storage::{Acks, Retention};
 
 use crate::config::Config;
 use crate::demo::{DemoArgs, DemoVerb, Shop};
@@ -53,7 +53,7 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
         insecure_listen: false,
         flush_age: limits::FLUSH_AGE,
         flush_bytes: limits::FLUSH_BYTES,
-        retention: None,
+        retention: Retention::default(),
         acks: Acks::default(),
         telemetry: telemetry::Settings::default(),
         hints: if args.no_hints { Mode::DryRun } else { Mode::Enforce },

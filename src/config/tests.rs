@@ -1,3 +1,5 @@
+use weir_storage::{Keep, Table};
+
 use super::*;
 
 fn load_text(text: &str, overrides: Overrides) -> Result<Config, String> {
@@ -23,9 +25,49 @@ fn the_annotated_example_spells_out_the_defaults() {
 }
 
 #[test]
-fn rows_are_kept_for_whole_days() {
-    let config = load_text("[storage]\nretention = '30d'", Overrides::default()).unwrap();
-    assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
+fn rows_are_kept_by_age_and_size_for_all_or_for_some() {
+    let text = "[retention]\nage = '30d'\nsize = '10GiB'\n[retention.spans]\nage = '7d'\n\
+                [tenants.audit.retention]\nage = 'forever'\n[tenants.audit.retention.logs]\nsize = 'unbounded'";
+    let retention = load_text(text, Overrides::default()).unwrap().retention;
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    let audit = || TenantId::new("audit");
+    let mut expected = Retention::default();
+    expected.set(None, None, Keep { age: days(30), bytes: Some(10 << 30) });
+    expected.set(None, Some(Table::Spans), Keep { age: days(7), bytes: None });
+    expected.set(audit(), None, Keep { age: Some(Duration::MAX), bytes: None });
+    expected.set(audit(), Some(Table::Logs), Keep { age: None, bytes: Some(u64::MAX) });
+    assert_eq!(retention, expected);
+
+    let wrong = "[retention]\nage = '12h'\nspans = '3d'\n[retention.traces]\nage = '1d'\n[retention.series]\nage = '1d'\n\
+                 [retention.logs]\nsize = 'all'\n[tenants.'a b'.retention]\nage = '1d'";
+    let error = load_text(wrong, Overrides::default()).unwrap_err();
+    for part in [
+        "retention.age: expected days, as in `30d`, or `forever`, found `12h`",
+        "retention.spans: no such key",
+        "retention.traces: there is no table `traces`; there are `spans`, `logs`",
+        "retention.series: labels are kept as long as what they name",
+        "retention.logs.size: expected a size, as in `100GiB`, or `unbounded`, found `all`",
+        "tenants.a b.retention: `a b` is no name of a tenant",
+    ] {
+        assert!(error.contains(part), "`{part}` is missing in:\n{error}");
+    }
+}
+
+#[test]
+fn own_spans_are_made_where_they_are_asked_for() {
+    let of = |text: &str| load_text(text, Overrides::default()).map(|config| config.telemetry);
+    assert_eq!(of(""), Ok(telemetry::Settings { sample: 0.0, endpoint: None }));
+    let endpoint = Some("http://127.0.0.1:4317".to_owned());
+    let settings = of("[telemetry]\nendpoint = 'http://127.0.0.1:4317'");
+    assert_eq!(settings, Ok(telemetry::Settings { sample: 0.01, endpoint }));
+    assert_eq!(of("[telemetry]\nsample = 1"), Ok(telemetry::Settings { sample: 1.0, endpoint: None }));
+    let error = of("[telemetry]\nsample = 1.5\nendpoint = 'nowhere'").unwrap_err();
+    for part in [
+        "telemetry.sample: expected a share from 0 to 1, found `1.5`",
+        "telemetry.endpoint: expected an address and port, as in `http://127.0.0.1:4317`, found `nowhere`",
+    ] {
+        assert!(error.contains(part), "`{part}` is missing in:\n{error}");
+    }
 }
 
 #[test]
@@ -40,7 +82,7 @@ fn tenants_may_be_acknowledged_differently() {
     let error = load_text(wrong, Overrides::default()).unwrap_err();
     for part in [
         "storage.ack: expected fsync, os or object, found `disk`",
-        "tenants.a b.ack: its middle is no name of a tenant",
+        "tenants.a b.ack: `a b` is no name of a tenant",
         "tenants.shop.ack: expected fsync, os or object, found `1`",
     ] {
         assert!(error.contains(part), "`{part}` is missing in:\n{error}");
@@ -56,15 +98,15 @@ fn a_flag_wins_over_the_file() {
 
 #[test]
 fn all_mistakes_are_listed_with_path_and_expectation() {
-    let text = "http = '0.0.0.0:4319'\ntenant = 'a/b'\nspeed = 9\n[storage]\nflush_age = '30'\nflush_bytes = []\nretention = '12h'";
+    let text =
+        "http = '0.0.0.0:4319'\ntenant = 'a/b'\nspeed = 9\n[storage]\nflush_age = '30'\nflush_bytes = []";
     let error = load_text(text, Overrides::default()).unwrap_err();
     for part in [
-        "6 mistakes",
+        "5 mistakes",
         "http: `0.0.0.0:4319` is reachable from other machines",
         "tenant: expected a name of at most 64 letters, digits, `-` and `_`, found `a/b`",
         "speed: no such key",
         "storage.flush_age: expected a duration from 100ms to 1h, as in `30s`, found `30`",
-        "storage.retention: expected days, as in `30d`, or `forever`, found `12h`",
         "storage.flush_bytes: expected text, a number or a truth value, found array",
     ] {
         assert!(error.contains(part), "`{part}` is missing in:\n{error}");

@@ -22,16 +22,17 @@ use weir_model::{TenantId, UnixNanos};
 
 use crate::flush::Flusher;
 use crate::lock::STAGING;
+use crate::retention::expire;
 use crate::series::day_of;
 use crate::shared::{Shared, lock};
-use crate::{DataFile, FlushError, Table, files};
+use crate::{DataFile, FlushError, Table};
 use merge::Merged;
 use pick::pick;
 pub(crate) use vacuum::sweep;
 
 /// Pause between two looks for something to do.
 const EVERY: Duration = Duration::from_secs(10);
-/// Pause between two sweeps for files that no table names any more, and for days that are too old.
+/// Pause between two sweeps for files that no table names any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long after its end a day is over: late rows have come by then.
 const DAY_GRACE: Duration = Duration::from_secs(3600);
@@ -60,12 +61,12 @@ struct Job {
 
 impl Flusher {
     /// Remembers that these files are in no table any more.
-    fn leave(&mut self, files: &[DataFile], now: UnixNanos) {
+    pub(crate) fn leave(&mut self, files: &[DataFile], now: UnixNanos) {
         self.departed.extend(files.iter().map(|file| (file.path.clone(), now)));
     }
 }
 
-/// Compacts, drops old days and sweeps until cancelled.
+/// Compacts, drops what is kept no longer and sweeps until cancelled.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,12 +85,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 }
             }
         }
+        if let Err(e) = expire(&shared).await {
+            tracing::warn!(error = %e, "rows that are too old or too many cannot be dropped");
+        }
         since_sweep += EVERY;
         if since_sweep >= SWEEP_EVERY {
             since_sweep = Duration::ZERO;
-            if let Err(e) = expire(&shared).await {
-                tracing::warn!(error = %e, "days that are too old cannot be dropped");
-            }
             if let Err(e) = sweep(&shared).await {
                 tracing::warn!(error = %e, "files that no table names cannot be removed");
             }
@@ -177,40 +178,6 @@ async fn next(shared: &Arc<Shared>) -> Result<Option<Job>, FlushError> {
 fn today(shared: &Shared) -> i32 {
     let micros = (shared.clock.now() - DAY_GRACE).0 / 1_000;
     day_of(i64::try_from(micros).unwrap_or(i64::MAX))
-}
-
-/// Takes days out of their tables that are older than rows are to be kept.
-pub(crate) async fn expire(shared: &Arc<Shared>) -> Result<u64, FlushError> {
-    let Some(keep) = shared.retention else { return Ok(0) };
-    let micros = (shared.clock.now() - keep).0 / 1_000;
-    let first_kept = day_of(i64::try_from(micros).unwrap_or(i64::MAX));
-    let mut flusher = shared.flusher.lock().await;
-    let open = flusher.as_mut().ok_or_else(|| FlushError::Stopped("it is closed".to_owned()))?;
-    let mut dropped = 0;
-    let keys: Vec<_> = open.logs.keys().cloned().collect();
-    for key in keys {
-        let Some(log) = open.logs.get_mut(&key) else { continue };
-        let old: Vec<DataFile> = log.files.iter().filter(|file| file.date < first_kept).cloned().collect();
-        if old.is_empty() {
-            continue;
-        }
-        if let Err(source) = log.replace(&old, &[], shared.clock.now()).await {
-            open.logs.remove(&key);
-            return Err(FlushError::Commit { table: key.1, source: Box::new(source) });
-        }
-        dropped += old.iter().map(|file| file.rows).sum::<u64>();
-        tracing::info!(
-            table = key.1.name(),
-            before = files::date_text(first_kept),
-            files = old.len(),
-            "days that are too old left their table"
-        );
-        let published = Arc::clone(&log.files);
-        lock(&shared.state).publish((&key.0, key.1), 0, published, Instant::now());
-        open.leave(&old, shared.clock.now());
-    }
-    shared.metrics.expired_rows.add(dropped);
-    Ok(dropped)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::Status;
+use crate::retention::Reason;
 
 /// A number that only storage changes.
 #[derive(Debug, Default)]
@@ -44,14 +45,26 @@ pub(crate) struct Metrics {
     pub(crate) compacted_files: Count,
     pub(crate) compacted_rows: Count,
     pub(crate) duplicate_rows: Count,
-    pub(crate) expired_rows: Count,
+    expired: [Expired; 2],
     pub(crate) vacuumed_files: Count,
     pub(crate) fsyncs: Count,
     fsync_nanos: Count,
     pub(crate) flush_nanos: Count,
 }
 
+/// What was dropped for one reason.
+#[derive(Debug, Default)]
+pub(crate) struct Expired {
+    pub(crate) files: Count,
+    pub(crate) rows: Count,
+    pub(crate) bytes: Count,
+}
+
 impl Metrics {
+    pub(crate) fn expired(&self, reason: Reason) -> &Expired {
+        &self.expired[reason as usize]
+    }
+
     pub(crate) fn fsync(&self, took: Duration) {
         self.fsyncs.add(1);
         self.fsync_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
@@ -113,13 +126,24 @@ pub(crate) fn write_prometheus(metrics: &Metrics, status: &Status, out: &mut Str
             "Rows that a merge left out because they were there twice.",
             &m.duplicate_rows,
         ),
-        ("expired_rows_total", "Rows that were dropped because of their age.", &m.expired_rows),
         ("vacuumed_files_total", "Files without a table that were removed.", &m.vacuumed_files),
         ("series_collisions_total", "Series rows whose id belongs to other labels.", &m.series_collisions),
     ];
     for (name, help, count) in counters {
         family(out, name, "counter", help);
         let _ = writeln!(out, "weir_storage_{name} {}", count.get());
+    }
+    let [age, size] = &m.expired;
+    let expired = [
+        ("expired_files_total", "Files that left their table.", &age.files, &size.files),
+        ("expired_rows_total", "Rows of these files.", &age.rows, &size.rows),
+        ("expired_bytes_total", "Bytes of these files.", &age.bytes, &size.bytes),
+    ];
+    for (name, help, age, size) in expired {
+        family(out, name, "counter", help);
+        for (reason, count) in [("age", age), ("size", size)] {
+            let _ = writeln!(out, "weir_storage_{name}{{reason=\"{reason}\"}} {}", count.get());
+        }
     }
     let sums = [
         ("fsync_seconds", "Time spent syncing the write-ahead log.", &m.fsync_nanos, &m.fsyncs),

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::state::{Rows, State};
 use crate::wal::replay::Closed;
-use crate::{Acks, FlushError, Options, SeriesIndex, Status};
+use crate::{Acks, FlushError, Options, Retention, SeriesIndex, Status};
 
 /// Locks what no panic leaves half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,8 +48,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) flush_age: Duration,
     pub(crate) flush_bytes: usize,
-    /// How long rows are kept; for ever where absent.
-    pub(crate) retention: Option<Duration>,
+    pub(crate) retention: Retention,
     pub(crate) acks: Acks,
     pub(crate) epoch: u64,
     pub(crate) health: Arc<Health>,
@@ -107,7 +106,7 @@ impl Shared {
             clock: options.clock.clone(),
             flush_age: options.flush_age,
             flush_bytes: options.flush_bytes,
-            retention: options.retention,
+            retention: options.retention.clone(),
             acks: options.acks.clone(),
             epoch,
             health,

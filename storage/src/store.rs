@@ -22,7 +22,9 @@ use crate::shared::{Pending, Shared, lock};
 use crate::state::Rows;
 use crate::wal::frame::{self, Part};
 use crate::wal::log::{self, Append, Command};
-use crate::{Ack, Acks, Cursor, DataFile, FlushError, OpenError, SeriesIndex, Snapshot, Table, WriteError};
+use crate::{
+    Ack, Acks, Cursor, DataFile, FlushError, OpenError, Retention, SeriesIndex, Snapshot, Table, WriteError,
+};
 use crate::{coalesce, compact, flush, metrics};
 
 /// When a refused writer may try again: about one flush of a full memory.
@@ -41,8 +43,8 @@ pub struct Options {
     pub flush_age: Duration,
     /// Size in bytes at which hot rows are flushed.
     pub flush_bytes: usize,
-    /// How long rows are kept, in whole days; for ever where absent.
-    pub retention: Option<Duration>,
+    /// How long rows are kept.
+    pub retention: Retention,
     /// When writes are acknowledged.
     pub acks: Acks,
 }
@@ -55,7 +57,7 @@ impl Options {
             clock,
             flush_age: limits::FLUSH_AGE,
             flush_bytes: limits::FLUSH_BYTES,
-            retention: None,
+            retention: Retention::default(),
             acks: Acks::default(),
         }
     }

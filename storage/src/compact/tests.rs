@@ -13,13 +13,15 @@ use weir_model::Clock;
 
 use super::*;
 use crate::tests::{NOON, batch, one, read, rows_of, samples, seen, spans, spans_seen, times};
-use crate::{Options, Storage};
+use crate::{Keep, Options, Retention, Storage};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A storage on a clock that the test owns.
-async fn open_at(dir: &Path, now: &Arc<AtomicU64>, retention: Option<Duration>) -> Storage {
+async fn open_at(dir: &Path, now: &Arc<AtomicU64>, age: Option<Duration>) -> Storage {
     let now = Arc::clone(now);
+    let mut retention = Retention::default();
+    retention.set(None, None, Keep { age, bytes: None });
     let options = Options {
         clock: Clock::new(move || UnixNanos(now.load(Ordering::Relaxed))),
         retention,
@@ -145,27 +147,6 @@ async fn files_stay_an_hour_after_they_left_and_strangers_as_long_as_they_are_yo
     assert_eq!(seen(&storage), (0..80).collect::<Vec<_>>());
     storage.close().await.unwrap();
     assert_eq!(seen(&open_at(dir.path(), &now, None).await), (0..80).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn days_that_are_too_old_leave_their_tables() {
-    let (dir, now) = (tempfile::tempdir().unwrap(), noon());
-    let storage = open_at(dir.path(), &now, Some(2 * DAY)).await;
-    let on = |days_ago: i64, value: f64| {
-        let time = times(vec![NOON - days_ago * 86_400_000_000]);
-        batch(Table::Samples, 1, &[("time", time), ("value", Arc::new(Float64Array::from(vec![value])))])
-    };
-    for (days_ago, value) in [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (9, 9.0)] {
-        flush(&storage, Table::Samples, on(days_ago, value)).await;
-    }
-    assert_eq!(expire(storage.shared()).await.unwrap(), 2);
-    assert_eq!(seen(&storage), [0, 1, 2], "a day goes when all of it is too old");
-    assert_eq!(expire(storage.shared()).await.unwrap(), 0);
-    pass(&now, DAY);
-    storage.close().await.unwrap();
-    let storage = open_at(dir.path(), &now, Some(2 * DAY)).await;
-    assert_eq!(expire(storage.shared()).await.unwrap(), 1);
-    assert_eq!(seen(&storage), [0, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

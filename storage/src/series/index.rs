@@ -140,6 +140,14 @@ impl SeriesIndex {
         collisions
     }
 
+    /// Forgets the series whose last row is in the partition of an earlier day than `day`.
+    pub(crate) fn forget_before(&self, day: i32) {
+        let is_old = |series: &Series| series.days.iter().max().is_some_and(|last| *last < day);
+        if self.read().by_id.values().any(is_old) {
+            self.write().retain(|series| !is_old(series));
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,6 +179,20 @@ impl Index {
         self.stored.push(id);
         self.by_id.insert(id, Series { labels, days: vec![day] });
         true
+    }
+
+    /// Keeps the series that satisfy `keep`, under new numbers in the order of the old ones.
+    fn retain(&mut self, keep: impl Fn(&Series) -> bool) {
+        self.by_id.retain(|_, series| keep(series));
+        self.postings.clear();
+        let numbered = std::mem::take(&mut self.stored);
+        for id in numbered {
+            let Some(labels) = self.by_id.get(&id).map(|series| series.labels.clone()) else { continue };
+            let number = self.stored.len() as u32; // limits::SERIES is far below
+            let labels = self.post(number, &labels);
+            self.stored.push(id);
+            self.by_id.entry(id).and_modify(|series| series.labels = labels);
+        }
     }
 
     /// Enters a series into the posting lists; gives its labels in the index' own copies of their texts.
