@@ -288,8 +288,9 @@ impl Take<'_> {
         let mut tenants = HashMap::new();
         for path in paths {
             let ack = self.value(&path, EXPECTED, default, Ack::parse);
-            if let Some(tenant) = path.strip_prefix("tenants.").and_then(|rest| rest.strip_suffix(".ack")) {
-                drop(self.tenant(&path, tenant).map(|tenant| tenants.insert(tenant, ack)));
+            let name = path.strip_prefix("tenants.").and_then(|rest| rest.strip_suffix(".ack"));
+            if let Some(tenant) = self.tenant(&path, name.unwrap_or_default()) {
+                tenants.insert(tenant, ack);
             }
         }
         Acks { default, tenants }

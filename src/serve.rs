@@ -107,6 +107,7 @@ pub(crate) async fn start(
     };
     let app = weir_query::api::router(state.clone())
         .route("/metrics", axum::routing::get(async move || metrics()))
+        .merge(weir_query::api::status(storage.clone(), live.clone()))
         .merge(extra)
         .merge(weir_ui::router())
         .layer(axum::middleware::from_fn(traced));

@@ -13,6 +13,7 @@ mod prometheus;
 mod reader;
 mod services;
 mod sql;
+mod status;
 mod text;
 mod traces;
 mod window;
@@ -26,6 +27,7 @@ use weir_model::{Clock, TenantId};
 use crate::engine::{Answer, Engine, SqlError, SqlQuery};
 
 pub use error::ApiError;
+pub use status::status;
 pub use window::parse_time;
 
 /// What every route needs.

@@ -15,6 +15,7 @@ mod provider;
 mod session;
 mod types;
 mod views;
+mod warnings;
 
 use std::fmt;
 use std::future::Future;
@@ -151,6 +152,11 @@ impl Engine {
     /// over [`SnapshotTable`]s.
     pub fn session(&self) -> SessionContext {
         SessionContext::new_with_state(session::fresh(&self.base, &self.options.clock))
+    }
+
+    /// What the plans of `session` found out so far that the reader of an answer should know.
+    pub fn warnings(session: &SessionContext) -> Vec<String> {
+        warnings::Warnings::of(&session.state()).map_or_else(Vec::new, |warnings| warnings.list())
     }
 
     /// A session with the views and tables of `snapshot`.

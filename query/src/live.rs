@@ -102,6 +102,12 @@ impl Live {
         counters.write_prometheus(self.shared.clock.now(), out);
     }
 
+    /// How far the last closed second is behind; nothing before the first one is closed.
+    pub fn lag(&self) -> Option<Duration> {
+        let closed = self.shared.shown.lock().unwrap_or_else(PoisonError::into_inner).closed_until;
+        (closed.0 > 0).then(|| self.shared.clock.now().since(closed))
+    }
+
     /// The time to the next whole second, and a little more.
     fn until_next(&self) -> Duration {
         let into = self.shared.clock.now().0 % INTERVAL.as_nanos() as u64;

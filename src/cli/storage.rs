@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use weir_storage::{Options, Storage};
+use weir_storage::{Damaged, Options, Storage, TableStatus};
 
 use super::client::plain_table;
 use crate::process;
@@ -14,6 +14,10 @@ use crate::process;
 pub(super) enum StorageVerb {
     /// List files, rows and bytes by tenant, table and day
     Ls(DirArgs),
+    /// Show what the tables, the write-ahead log and the quarantine hold
+    Stat(DirArgs),
+    /// Compare every file with its length and checksum; damaged ones are set aside
+    Check(DirArgs),
     /// Merge small files; a server does so by itself
     Compact(DirArgs),
     /// Remove files that no table has named for an hour
@@ -30,6 +34,8 @@ pub(super) struct DirArgs {
 
 pub(super) fn run(verb: StorageVerb) -> anyhow::Result<()> {
     let (StorageVerb::Ls(DirArgs { data_dir })
+    | StorageVerb::Stat(DirArgs { data_dir })
+    | StorageVerb::Check(DirArgs { data_dir })
     | StorageVerb::Compact(DirArgs { data_dir })
     | StorageVerb::Vacuum(DirArgs { data_dir })) = &verb;
     anyhow::ensure!(
@@ -43,6 +49,16 @@ pub(super) fn run(verb: StorageVerb) -> anyhow::Result<()> {
         match verb {
             // Not closed: looking changes nothing, rows in the write-ahead log stay there.
             StorageVerb::Ls(_) => return list(&storage),
+            StorageVerb::Stat(_) => return stat(&storage),
+            StorageVerb::Check(_) => {
+                let sound = storage.check().await?;
+                super::say(format_args!("{sound} files are sound"))?;
+                list_damaged(&storage)?;
+                let damaged = storage.damaged().len();
+                storage.close().await?;
+                anyhow::ensure!(damaged == 0, "{damaged} files are damaged and were set aside");
+                return Ok(());
+            }
             StorageVerb::Compact(_) => {
                 let done = storage.compact().await?;
                 super::say(format_args!(
@@ -56,6 +72,33 @@ pub(super) fn run(verb: StorageVerb) -> anyhow::Result<()> {
         }
         Ok(storage.close().await?)
     })
+}
+
+fn stat(storage: &Storage) -> anyhow::Result<()> {
+    let status = storage.status();
+    let mut table = plain_table(["TABLE", "FILES", "ROWS", "BYTES", "BYTES/ROW", "ROWS IN WAL"]);
+    for TableStatus { table: of, files, rows, bytes, hot_rows } in &status.tables {
+        let each = if *rows > 0 { format!("{:.1}", *bytes as f64 / *rows as f64) } else { "-".to_owned() };
+        let figures = [files.to_string(), rows.to_string(), bytes.to_string(), each, hot_rows.to_string()];
+        table.add_row([of.name().to_owned()].into_iter().chain(figures));
+    }
+    super::say(table)?;
+    super::say(format_args!("{} series, {} bytes of write-ahead log", status.series, status.wal_bytes))?;
+    list_damaged(storage)
+}
+
+fn list_damaged(storage: &Storage) -> anyhow::Result<()> {
+    let damaged = storage.damaged();
+    if damaged.is_empty() {
+        return super::say("no file is set aside");
+    }
+    let mut table = plain_table(["TENANT", "TABLE", "DAY", "ROWS", "DAMAGED FILE", "WHY"]);
+    for (tenant, of, Damaged { file, reason }) in damaged {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (day, rows) = (file.day(), file.rows.to_string());
+        table.add_row([tenant.as_str().to_owned(), of.name().to_owned(), day, rows, name, reason]);
+    }
+    super::say(table)
 }
 
 fn list(storage: &Storage) -> anyhow::Result<()> {

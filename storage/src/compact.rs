@@ -25,7 +25,7 @@ use crate::lock::STAGING;
 use crate::retention::expire;
 use crate::series::day_of;
 use crate::shared::{Shared, lock};
-use crate::{DataFile, FlushError, Table};
+use crate::{DataFile, FlushError, Table, integrity};
 use merge::Merged;
 use pick::pick;
 pub(crate) use vacuum::sweep;
@@ -113,12 +113,23 @@ pub(crate) async fn round(shared: &Arc<Shared>) -> Result<Option<Compacted>, Flu
 async fn merge_next(shared: &Arc<Shared>) -> Result<Option<Compacted>, FlushError> {
     let Some(job) = next(shared).await? else { return Ok(None) };
     let table = job.table;
-    let merged = tokio::task::spawn_blocking(move || {
-        let done = merge::merge(&job);
-        (job, done)
+    let task = Arc::clone(shared);
+    let merging = tokio::task::spawn_blocking(move || {
+        let checked = task.integrity.check(job.inputs.clone());
+        let checked = checked.map_err(|source| FlushError::File { table, source })?;
+        if !checked.damaged.is_empty() {
+            return Ok(None);
+        }
+        let merged = merge::merge(&job)?;
+        Ok(Some((job, merged)))
     });
-    let (job, merged) = merged.await.map_err(|e| FlushError::Encode { table, reason: e.to_string() })?;
-    commit(shared, &job, merged?).await
+    match merging.await.map_err(|e| FlushError::Encode { table, reason: e.to_string() })?? {
+        Some((job, merged)) => commit(shared, &job, merged).await,
+        None => {
+            integrity::set_aside(shared).await?;
+            Ok(Some(Compacted::default())) // there may be others to merge
+        }
+    }
 }
 
 /// Puts a merged file in the place of its inputs.
@@ -142,12 +153,15 @@ async fn commit(shared: &Shared, job: &Job, merged: Merged) -> Result<Option<Com
     }
     let published = Arc::clone(&log.files);
     lock(&shared.state).publish((&key.0, key.1), 0, published, Instant::now());
+    shared.integrity.trust(std::slice::from_ref(&merged.file));
+    shared.integrity.forget(&job.inputs);
     open.leave(&job.inputs, now);
     drop(flusher);
 
     let rows = job.inputs.iter().map(|file| file.rows).sum();
     let done = Compacted { files: job.inputs.len() as u64, rows, duplicates: merged.duplicates };
     shared.metrics.compactions.add(1);
+    shared.metrics.compacted_at.set(now);
     shared.metrics.compacted_files.add(done.files);
     shared.metrics.compacted_rows.add(done.rows);
     shared.metrics.duplicate_rows.add(done.duplicates);

@@ -1,5 +1,7 @@
 //! Hot rows into Parquet: sorted, one file per UTC day, synced before anything names them.
 
+mod name;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+
+pub(crate) use name::FileName;
 
 use crate::stats::{self, Bounds};
 use crate::{DataFile, FlushError, Table, durable, gather, order};
@@ -37,38 +41,9 @@ pub(crate) struct Target {
     pub(crate) root: PathBuf,
     /// The folder for unfinished files.
     pub(crate) staging: PathBuf,
-    /// The sequence number up to which rows are flushed, which names the files.
+    /// The sequence number up to which rows are flushed.
     pub(crate) through: u64,
     pub(crate) epoch: u64,
-}
-
-/// The name of a file with rows up to `through`: unique, because the epoch rises at each open.
-pub(crate) fn file_name(through: u64, epoch: u64) -> String {
-    format!("wal-{through:020}-{epoch}.parquet")
-}
-
-/// The name of a file that holds what files of the writes `first` to `last` held: they are gone when another
-/// with the same range is made.
-pub(crate) fn compacted_name(first: u64, last: u64, epoch: u64) -> String {
-    format!("compacted-{first:020}-{last:020}-{epoch}.parquet")
-}
-
-/// The first and last write that a file stands for, where this program named it.
-pub(crate) fn writes_in(file: &DataFile) -> Option<(u64, u64)> {
-    let name = file.path.file_name()?.to_str()?;
-    if let Some(through) = flushed_through(name) {
-        return Some((through, through));
-    }
-    let mut parts = name.strip_prefix("compacted-")?.strip_suffix(".parquet")?.split('-');
-    let mut next = || parts.next()?.parse::<u64>().ok();
-    Some((next()?, next()?)).filter(|_| next().is_some())
-}
-
-/// The sequence number in a name that [`file_name`] made.
-pub(crate) fn flushed_through(name: &str) -> Option<u64> {
-    let (through, epoch) = name.strip_prefix("wal-")?.strip_suffix(".parquet")?.split_once('-')?;
-    epoch.parse::<u64>().ok()?;
-    through.parse().ok()
 }
 
 /// The partition value of a day.
@@ -114,10 +89,14 @@ fn write_day(
     order: &[(usize, usize)],
     target: &Target,
 ) -> Result<DataFile, FlushError> {
-    let name = file_name(target.through, target.epoch);
-    let staged = target.staging.join(format!("{}-{day}-{name}", table.name()));
+    let Target { root, staging, through, epoch } = target;
+    let staged = staging.join(format!("{}-{day}-wal-{through:020}-{epoch}.parquet", table.name()));
     let file = write_file(table, batches, order, &staged).map_err(|e| failure(table, e));
-    let placed = file.and_then(|finished| place(table, &target.root, day, &name, &staged, finished));
+    let placed = file.and_then(|finished| {
+        let (writes, checksum) = ((*through, *through), finished.checksum);
+        let name = FileName { writes, flushed: true, epoch: *epoch, checksum };
+        place(table, root, day, name, &staged, finished)
+    });
     if placed.is_err() {
         let _ = fs::remove_file(&staged); // it may never have been made; the next open empties the folder
     }
@@ -129,27 +108,39 @@ pub(crate) fn place(
     table: Table,
     root: &Path,
     day: i32,
-    name: &str,
+    name: FileName,
     staged: &Path,
-    Finished { bounds, size, rows }: Finished,
+    Finished { bounds, size, rows, .. }: Finished,
 ) -> Result<DataFile, FlushError> {
     let dir = root.join(format!("{PARTITION}{}", date_text(day)));
-    let path = dir.join(name);
+    let path = dir.join(name.to_string());
     durable::create_dir(&dir)
         .and_then(|()| durable::rename(staged, &path))
         .map_err(|source| FlushError::File { table, source })?;
     Ok(DataFile { path, size, rows, date: day, bounds: Arc::new(bounds) })
 }
 
+/// The folders of the partitions in `root`.
+pub(crate) fn partitions(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut partitions = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        if path.file_name().and_then(|name| day_in(name.to_str()?)).is_some() && path.is_dir() {
+            partitions.push(path);
+        }
+    }
+    Ok(partitions)
+}
+
+/// The day that the name of a partition's folder says.
+pub(crate) fn day_in(folder: &str) -> Option<i32> {
+    date_of(folder.strip_prefix(PARTITION)?)
+}
+
 /// All Parquet files in the partitions of the table's folder `root`, named in its log or not.
 pub(crate) fn all_of(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for partition in fs::read_dir(root)? {
-        let partition = partition?.path();
-        let name = partition.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with(PARTITION) || !partition.is_dir() {
-            continue;
-        }
+    for partition in partitions(root)? {
         for file in fs::read_dir(&partition)? {
             let path = file?.path();
             if path.extension().is_some_and(|extension| extension == "parquet") {
@@ -164,8 +155,7 @@ pub(crate) fn all_of(root: &Path) -> io::Result<Vec<PathBuf>> {
 /// `through`, and the rows behind it are still in the write-ahead log. No flush of the table may be running.
 pub(crate) fn remove_leftovers(root: &Path, through: u64) -> io::Result<()> {
     for path in all_of(root)? {
-        let name = path.file_name().and_then(|name| name.to_str());
-        if name.and_then(flushed_through).is_some_and(|of_file| of_file > through) {
+        if FileName::of(&path).is_some_and(|name| name.flushed && name.writes.1 > through) {
             tracing::info!(file = %path.display(), "a file that was never committed is removed");
             fs::remove_file(&path)?;
         }
@@ -191,7 +181,7 @@ fn write_file(
 /// A Parquet file that is being written, rows coming in sort order.
 pub(crate) struct FileWriter {
     table: Table,
-    writer: ArrowWriter<io::BufWriter<File>>,
+    writer: ArrowWriter<Summed>,
     bounds: Bounds,
     rows: u64,
 }
@@ -202,12 +192,31 @@ pub(crate) struct Finished {
     bounds: Bounds,
     size: u64,
     rows: u64,
+    pub(crate) checksum: u32,
+}
+
+/// A file whose checksum is known once it is written.
+struct Summed {
+    file: io::BufWriter<File>,
+    checksum: u32,
+}
+
+impl io::Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.checksum = crc32c::crc32c_append(self.checksum, &bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl FileWriter {
     /// Begins the file `path`, which about `rows` rows will go to.
     pub(crate) fn create(table: Table, path: &Path, rows: usize) -> Result<Self, ParquetError> {
-        let file = io::BufWriter::new(File::create(path)?);
+        let file = Summed { file: io::BufWriter::new(File::create(path)?), checksum: 0 };
         let writer = ArrowWriter::try_new(file, table.schema(), Some(properties(table, rows)?))?;
         Ok(Self { table, writer, bounds: Bounds::new(), rows: 0 })
     }
@@ -221,9 +230,10 @@ impl FileWriter {
 
     /// Ends the file and syncs it.
     pub(crate) fn finish(self) -> Result<Finished, ParquetError> {
-        let file = self.writer.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Summed { file, checksum } = self.writer.into_inner()?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         durable::sync_file(&file)?;
-        Ok(Finished { bounds: self.bounds, size: file.metadata()?.len(), rows: self.rows })
+        Ok(Finished { bounds: self.bounds, size: file.metadata()?.len(), rows: self.rows, checksum })
     }
 }
 

@@ -76,6 +76,7 @@ impl Flusher {
                 shared.flushed.send_replace(through);
                 if wrote {
                     shared.metrics.flushes.add(1);
+                    shared.metrics.flushed_at.set(shared.clock.now());
                     shared
                         .metrics
                         .flush_nanos
@@ -143,6 +144,7 @@ impl Flusher {
             }
             e => e,
         })?;
+        shared.integrity.trust(&new);
         #[cfg(test)]
         shared.reach(Stage::Written(table));
 

@@ -28,6 +28,7 @@ mod files;
 mod flush;
 mod gather;
 mod hot;
+mod integrity;
 mod order;
 mod retention;
 mod shared;
@@ -46,11 +47,12 @@ mod reserve;
 pub use ack::{Ack, Acks};
 pub use compact::Compacted;
 pub use error::{FlushError, OpenError, WriteError};
+pub use integrity::{Checked, Damaged};
 pub use retention::{Keep, Retention};
 pub use schema::Table;
 pub use series::{Known, LabelMatcher, Labels, MatchOp, SeriesIndex};
 pub use snapshot::{Bound, Cursor, DataFile, Snapshot, TableSnapshot};
-pub use store::{Acked, Options, Status, Storage, WriteBatch, Writer};
+pub use store::{Acked, Options, Status, Storage, TableStatus, WriteBatch, Writer};
 
 #[cfg(test)]
 mod tests;

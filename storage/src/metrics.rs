@@ -4,8 +4,10 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::Status;
+use weir_model::UnixNanos;
+
 use crate::retention::Reason;
+use crate::{Status, TableStatus};
 
 /// A number that only storage changes.
 #[derive(Debug, Default)]
@@ -22,6 +24,20 @@ impl Count {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// When something last happened; never, at first.
+#[derive(Debug, Default)]
+pub(crate) struct Moment(AtomicU64);
+
+impl Moment {
+    pub(crate) fn set(&self, now: UnixNanos) {
+        self.0.store(now.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Option<UnixNanos> {
+        Some(UnixNanos(self.0.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
     }
 }
 
@@ -47,6 +63,8 @@ pub(crate) struct Metrics {
     pub(crate) duplicate_rows: Count,
     expired: [Expired; 2],
     pub(crate) vacuumed_files: Count,
+    pub(crate) flushed_at: Moment,
+    pub(crate) compacted_at: Moment,
     pub(crate) fsyncs: Count,
     fsync_nanos: Count,
     pub(crate) flush_nanos: Count,
@@ -78,6 +96,7 @@ pub(crate) fn write_prometheus(metrics: &Metrics, status: &Status, out: &mut Str
         ("hot_rows", "Rows that are acknowledged and not yet in a file.", status.hot_rows),
         ("hot_bytes", "Bytes of those rows.", status.hot_bytes),
         ("series", "Series in the label index.", status.series),
+        ("quarantined_files", "Damaged files that were set aside.", status.quarantined as u64),
         (
             "disk_full",
             "Whether writes are refused because there is no space to flush them.",
@@ -94,8 +113,26 @@ pub(crate) fn write_prometheus(metrics: &Metrics, status: &Status, out: &mut Str
         let _ = writeln!(out, "weir_storage_{name} {value}");
     }
     family(out, "files", "gauge", "Published Parquet files.");
-    for (table, files) in &status.files {
+    for TableStatus { table, files, .. } in &status.tables {
         let _ = writeln!(out, "weir_storage_files{{table=\"{}\"}} {files}", table.name());
+    }
+    family(out, "file_bytes", "gauge", "Bytes of published Parquet files.");
+    for TableStatus { table, bytes, .. } in &status.tables {
+        let _ = writeln!(out, "weir_storage_file_bytes{{table=\"{}\"}} {bytes}", table.name());
+    }
+    let ages = [(
+        "hot_age_seconds",
+        "How long the oldest row has not been in a file.",
+        status.hot_age.as_secs_f64(),
+    )];
+    let moments = [
+        ("last_flush_timestamp_seconds", "When rows were last written to files.", status.flushed_at),
+        ("last_compaction_timestamp_seconds", "When files were last merged.", status.compacted_at),
+    ];
+    let moments = moments.map(|(name, help, at)| (name, help, at.map_or(0.0, |at| at.0 as f64 / 1e9)));
+    for (name, help, seconds) in ages.into_iter().chain(moments) {
+        family(out, name, "gauge", help);
+        let _ = writeln!(out, "weir_storage_{name} {seconds}");
     }
     let m = metrics;
     let counters = [

@@ -26,7 +26,7 @@ use crate::state::Rows;
 use crate::store::Options;
 use crate::wal::log::{self, Command, Log};
 use crate::wal::{frame, replay};
-use crate::{DataFile, OpenError, Table, durable, files};
+use crate::{DataFile, OpenError, Table, durable, files, integrity};
 
 /// The folder of the write-ahead log.
 const WAL: &str = "wal";
@@ -70,10 +70,14 @@ pub(crate) async fn open(options: Options, create: log::Create) -> Result<Opened
     let task = Arc::clone(&shared);
     let log = blocking(move || {
         for ((tenant, table), files) in &published {
+            lock(&task.state).publish((tenant, *table), 0, Arc::clone(files), Instant::now());
+            let root = dir.join(tenant.as_str()).join(table.name());
+            let damaged = integrity::load(*table, &root, files, &task.integrity)
+                .map_err(|source| OpenError::Io { path: root, source })?;
+            lock(&task.state).quarantine((tenant, *table), Arc::clone(files), damaged);
             if *table == Table::Series {
                 load_series(&task, tenant, files)?;
             }
-            lock(&task.state).publish((tenant, *table), 0, Arc::clone(files), Instant::now());
         }
         let wal = dir.join(WAL);
         let next_seq = recover(&task, &wal, &through)? + 1;
@@ -166,6 +170,11 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
 fn load_series(shared: &Shared, tenant: &TenantId, files: &[DataFile]) -> Result<(), OpenError> {
     let index = shared.series(tenant);
     for file in files {
+        let checked = shared.integrity.check(vec![file.clone()]);
+        let checked = checked.map_err(|source| OpenError::Io { path: file.path.clone(), source })?;
+        if !checked.damaged.is_empty() {
+            continue; // its labels are lost, those of other days are not
+        }
         let read = || -> Result<(), parquet::errors::ParquetError> {
             let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&file.path)?)?;
             let wanted = ["series_id", "time", "labels"];

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_model::{TenantId, UnixNanos};
 
+use crate::files::FileName;
 use crate::series::day_of;
 use crate::shared::{Shared, lock};
-use crate::{DataFile, FlushError, Table, files};
+use crate::{DataFile, FlushError, Table};
 
 /// How long the rows of `series` of a day stay at least: samples of that day may still be on their way.
 const SERIES_GRACE: Duration = Duration::from_secs(2 * 86_400);
@@ -51,7 +52,12 @@ impl Retention {
     /// Sets what is kept of `table`, or of any without a rule of its own, of `tenant`, or of any likewise. Bytes are
     /// those of the table, or of all tables of a tenant together.
     pub fn set(&mut self, tenant: Option<TenantId>, table: Option<Table>, keep: Keep) {
-        self.rules.insert((tenant, table), keep);
+        let is_general = tenant.is_none() && table.is_none();
+        let bounds_nothing =
+            [None, Some(Duration::MAX)].contains(&keep.age) && [None, Some(u64::MAX)].contains(&keep.bytes);
+        if !(is_general && bounds_nothing) {
+            self.rules.insert((tenant, table), keep);
+        }
     }
 
     fn age(&self, tenant: &TenantId, table: Table) -> Duration {
@@ -79,7 +85,7 @@ impl Retention {
                 expired.push((*table, file, Reason::Age));
             }
         }
-        kept.sort_by_key(|(_, file)| (file.date, files::writes_in(file).map_or(0, |(_, last)| last)));
+        kept.sort_by_key(|(_, file)| (file.date, FileName::of(&file.path).map_or(0, |name| name.writes.1)));
         let bounded = Table::ALL.map(|table| (Some(table), self.bytes(tenant, Some(table))));
         for (only, bytes) in bounded.into_iter().chain([(None, self.bytes(tenant, None))]) {
             let of_bound = |table| only.is_none_or(|only| only == table);
@@ -149,6 +155,7 @@ async fn expire_all(shared: &Shared) -> Result<u64, FlushError> {
             }
             let published = Arc::clone(&log.files);
             lock(&shared.state).publish((&tenant, table), 0, published, Instant::now());
+            shared.integrity.forget(&gone);
             open.leave(&gone, now);
             for (_, file, reason) in &old {
                 let expired = shared.metrics.expired(*reason);

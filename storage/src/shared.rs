@@ -12,6 +12,7 @@ use weir_model::{Clock, TenantId, limits};
 
 use crate::flush::Flusher;
 use crate::health::Health;
+use crate::integrity::Integrity;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::state::{Rows, State};
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) reserve: Reserve,
+    pub(crate) integrity: Arc<Integrity>,
     pub(crate) state: Mutex<State>,
     /// Bytes of writes that are on their way.
     pending_bytes: Arc<AtomicUsize>,
@@ -102,6 +104,7 @@ impl Shared {
         reserve: Reserve,
         flusher: Flusher,
     ) -> Self {
+        let integrity = Arc::new(Integrity::default());
         Self {
             clock: options.clock.clone(),
             flush_age: options.flush_age,
@@ -112,7 +115,8 @@ impl Shared {
             health,
             metrics,
             reserve,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(Arc::clone(&integrity))),
+            integrity,
             pending_bytes: Arc::default(),
             hot_bytes: AtomicUsize::new(0),
             series: Mutex::default(),
@@ -223,8 +227,12 @@ impl Shared {
             wal_bytes: self.metrics.wal_bytes.get(),
             hot_rows: state.hot_rows() as u64,
             hot_bytes: state.hot_bytes() as u64,
-            files: state.file_counts(),
+            hot_age: state.oldest().map_or(Duration::ZERO, |oldest| oldest.elapsed()),
+            tables: state.tables_status(),
+            quarantined: state.damaged().len(),
             series,
+            flushed_at: self.metrics.flushed_at.get(),
+            compacted_at: self.metrics.compacted_at.get(),
             disk_full: !self.reserve.is_held(),
             stopped: self.health.stopped(),
         }

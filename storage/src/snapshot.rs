@@ -1,12 +1,14 @@
 //! What a reader sees: an immutable table version and the hot rows after it.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
-use crate::{Table, files};
+use crate::integrity::Integrity;
+use crate::{Checked, Damaged, Table, files};
 
 /// A consistent view of all tables of one tenant; cheap to clone, never changes.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +24,28 @@ pub struct TableSnapshot {
     /// Rows that are acknowledged and not yet in a file, each batch with its WAL sequence number,
     /// ascending. The schema is [`Table::schema`].
     pub hot: Arc<[(u64, RecordBatch)]>,
+    /// Files that were set aside because they are damaged.
+    pub damaged: Arc<[Damaged]>,
+    pub(crate) integrity: Arc<Integrity>,
+}
+
+impl TableSnapshot {
+    /// Compares each of `files` with its length and checksum, unless that was done before: to be asked before they
+    /// are read. An error is one of the disk or the system.
+    pub async fn check(&self, files: Vec<DataFile>) -> io::Result<Checked> {
+        if self.integrity.are_sound(&files) {
+            return Ok(Checked { sound: files, damaged: Vec::new() });
+        }
+        let integrity = Arc::clone(&self.integrity);
+        tokio::task::spawn_blocking(move || integrity.check(files))
+            .await
+            .unwrap_or_else(|e| Err(io::Error::other(e)))
+    }
+
+    /// The same files without the hot rows.
+    pub fn published(&self) -> Self {
+        Self { hot: Arc::default(), ..self.clone() }
+    }
 }
 
 /// A published Parquet file.
@@ -68,7 +92,7 @@ impl Snapshot {
         for (seq, (table, batch)) in rows.into_iter().enumerate() {
             hot.entry(table).or_default().push((seq as u64 + 1, batch));
         }
-        let table = |batches: Vec<_>| TableSnapshot { files: Arc::default(), hot: batches.into() };
+        let table = |batches: Vec<_>| TableSnapshot { hot: batches.into(), ..TableSnapshot::default() };
         Self { tables: Arc::new(hot.into_iter().map(|(name, batches)| (name, table(batches))).collect()) }
     }
 

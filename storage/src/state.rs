@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use weir_model::{SeriesId, TenantId, limits};
 
 use crate::hot::{HotRows, Run};
+use crate::integrity::Integrity;
 use crate::metrics::Metrics;
 use crate::wal::frame::Part;
-use crate::{Cursor, DataFile, Labels, Snapshot, Table, TableSnapshot};
+use crate::{Cursor, Damaged, DataFile, Labels, Snapshot, Table, TableSnapshot, TableStatus};
 
 /// A write as it becomes visible.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct Work {
 #[derive(Debug, Default)]
 struct TableState {
     files: Arc<[DataFile]>,
+    /// Files that were set aside.
+    damaged: Arc<[Damaged]>,
     hot: HotRows,
     /// Runs that are in files by now, kept for cursors, with the moment they were flushed.
     flushed: VecDeque<(Instant, Run)>,
@@ -60,6 +63,7 @@ struct TenantState {
 /// All tenants.
 #[derive(Debug, Default)]
 pub(crate) struct State {
+    integrity: Arc<Integrity>,
     tenants: HashMap<TenantId, TenantState>,
     /// The highest sequence number that is visible.
     last_seq: u64,
@@ -70,6 +74,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Nothing yet; snapshots check files with `integrity`.
+    pub(crate) fn new(integrity: Arc<Integrity>) -> Self {
+        Self { integrity, ..Self::default() }
+    }
+
     /// Makes a write visible.
     pub(crate) fn append(&mut self, seq: u64, rows: Rows, now: Instant) {
         let tenant = self.tenants.entry(rows.tenant).or_default();
@@ -110,13 +119,20 @@ impl State {
         self.tables().filter_map(|table| table.hot.runs().first()).map(|run| run.since).min()
     }
 
-    /// How many files each table has, over all tenants.
-    pub(crate) fn file_counts(&self) -> Vec<(Table, usize)> {
-        let count = |table| {
-            let of_tenants = self.tenants.values().filter_map(|tenant| tenant.tables.get(&table));
-            of_tenants.map(|state| state.files.len()).sum()
+    /// What each table holds, over all tenants.
+    pub(crate) fn tables_status(&self) -> Vec<TableStatus> {
+        let status = |table| {
+            let mut status = TableStatus { table, files: 0, rows: 0, bytes: 0, hot_rows: 0 };
+            for state in self.tenants.values().filter_map(|tenant| tenant.tables.get(&table)) {
+                status.files += state.files.len();
+                status.rows += state.files.iter().map(|file| file.rows).sum::<u64>();
+                status.bytes += state.files.iter().map(|file| file.size).sum::<u64>();
+                let hot = state.hot.runs().iter().map(|run| run.batch.num_rows() as u64);
+                status.hot_rows += hot.sum::<u64>();
+            }
+            status
         };
-        Table::ALL.map(|table| (table, count(table))).into()
+        Table::ALL.map(status).into()
     }
 
     /// The published files of all tenants.
@@ -141,7 +157,8 @@ impl State {
         tenant
             .snapshot
             .get_or_insert_with(|| {
-                Snapshot::new(tables.iter().map(|(table, state)| (*table, state.view())).collect())
+                let view = |(table, state): (&Table, &TableState)| (*table, state.view(&self.integrity));
+                Snapshot::new(tables.iter().map(view).collect())
             })
             .clone()
     }
@@ -203,6 +220,31 @@ impl State {
         }
     }
 
+    /// The swap of damaged files: they leave their table, whose files are `files` now, and are known to be aside.
+    pub(crate) fn quarantine(
+        &mut self,
+        (tenant, table): (&TenantId, Table),
+        files: Arc<[DataFile]>,
+        damaged: Vec<Damaged>,
+    ) {
+        let tenant = self.tenants.entry(tenant.clone()).or_default();
+        tenant.snapshot = None;
+        let state = tenant.tables.entry(table).or_default();
+        state.files = files;
+        state.damaged = state.damaged.iter().cloned().chain(damaged).collect();
+    }
+
+    /// The damaged files of all tenants that were set aside.
+    pub(crate) fn damaged(&self) -> Vec<(TenantId, Table, Damaged)> {
+        let mut all = Vec::new();
+        for (tenant, state) in &self.tenants {
+            for (table, of_table) in &state.tables {
+                all.extend(of_table.damaged.iter().map(|damaged| (tenant.clone(), *table, damaged.clone())));
+            }
+        }
+        all
+    }
+
     /// Drops flushed rows that no cursor may reach any more.
     pub(crate) fn forget(&mut self, now: Instant, metrics: &Metrics) {
         for state in self.tenants.values_mut().flat_map(|tenant| tenant.tables.values_mut()) {
@@ -240,8 +282,13 @@ impl State {
 }
 
 impl TableState {
-    fn view(&self) -> TableSnapshot {
-        TableSnapshot { files: Arc::clone(&self.files), hot: self.hot.view().into() }
+    fn view(&self, integrity: &Arc<Integrity>) -> TableSnapshot {
+        TableSnapshot {
+            files: Arc::clone(&self.files),
+            hot: self.hot.view().into(),
+            damaged: Arc::clone(&self.damaged),
+            integrity: Arc::clone(integrity),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use weir_model::{Clock, TenantId, limits};
+use weir_model::{Clock, TenantId, UnixNanos, limits};
 
 use crate::compact::Compacted;
 use crate::open::{self, Opened};
@@ -23,9 +23,10 @@ use crate::state::Rows;
 use crate::wal::frame::{self, Part};
 use crate::wal::log::{self, Append, Command};
 use crate::{
-    Ack, Acks, Cursor, DataFile, FlushError, OpenError, Retention, SeriesIndex, Snapshot, Table, WriteError,
+    Ack, Acks, Cursor, Damaged, DataFile, FlushError, OpenError, Retention, SeriesIndex, Snapshot, Table,
+    WriteError,
 };
-use crate::{coalesce, compact, flush, metrics};
+use crate::{coalesce, compact, flush, integrity, metrics};
 
 /// When a refused writer may try again: about one flush of a full memory.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
@@ -88,14 +89,37 @@ pub struct Status {
     pub hot_rows: u64,
     /// Their bytes.
     pub hot_bytes: u64,
-    /// Published files per table.
-    pub files: Vec<(Table, usize)>,
+    /// How long the oldest of them has been there.
+    pub hot_age: Duration,
+    /// What each table holds, over all tenants.
+    pub tables: Vec<TableStatus>,
+    /// Damaged files that were set aside.
+    pub quarantined: usize,
     /// Series in the label indexes.
     pub series: u64,
+    /// When the last flush of this run ended that wrote rows.
+    pub flushed_at: Option<UnixNanos>,
+    /// When the last merge of this run ended.
+    pub compacted_at: Option<UnixNanos>,
     /// Whether writes are refused because there is no space to flush them.
     pub disk_full: bool,
     /// Why storage has stopped, if it has: the process must end.
     pub stopped: Option<String>,
+}
+
+/// What a table holds.
+#[derive(Debug, Clone, Copy)]
+pub struct TableStatus {
+    /// The table.
+    pub table: Table,
+    /// Published files.
+    pub files: usize,
+    /// Rows in them.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Rows that are not yet in a file.
+    pub hot_rows: u64,
 }
 
 /// An open data directory. Clones share it; [`Storage::close`] or dropping the last one releases it.
@@ -131,6 +155,7 @@ impl Storage {
         tokio::spawn(tasks.clone().run_until_cancelled_owned(flush::run(Arc::clone(&shared))));
         tokio::spawn(tasks.clone().run_until_cancelled_owned(coalesce::run(Arc::clone(&shared))));
         tokio::spawn(tasks.clone().run_until_cancelled_owned(compact::run(Arc::clone(&shared))));
+        tokio::spawn(tasks.clone().run_until_cancelled_owned(integrity::run(Arc::clone(&shared))));
         let handle = Handle { shared, queue, tasks, thread: Mutex::new(Some(thread)) };
         Ok(Self { handle: Arc::new(handle) })
     }
@@ -192,6 +217,28 @@ impl Storage {
     /// All published files.
     pub fn files(&self) -> Vec<(TenantId, Table, DataFile)> {
         lock(&self.handle.shared.state).files()
+    }
+
+    /// Reads every published file to the end; those that are damaged are set aside. Returns how many are sound.
+    pub async fn check(&self) -> Result<usize, FlushError> {
+        let shared = Arc::clone(&self.handle.shared);
+        let files = self.files();
+        let checking = tokio::task::spawn_blocking(move || {
+            let mut sound = 0;
+            for (_, table, file) in files {
+                let checked = shared.integrity.check(vec![file]);
+                sound += checked.map_err(|source| FlushError::File { table, source })?.sound.len();
+            }
+            Ok(sound)
+        });
+        let sound = checking.await.unwrap_or_else(|e| Err(FlushError::Stopped(e.to_string())))?;
+        integrity::set_aside(&self.handle.shared).await?;
+        Ok(sound)
+    }
+
+    /// The damaged files that were set aside.
+    pub fn damaged(&self) -> Vec<(TenantId, Table, Damaged)> {
+        lock(&self.handle.shared.state).damaged()
     }
 
     /// Figures for the status page.

@@ -32,7 +32,7 @@ pub(super) async fn get(
     let sql = latest(window, request.active);
     let answer = state.ask(&sql).await?;
     let findings: Vec<Value> = reader::rows(&answer).map(shown).collect();
-    Ok(Json(json!({ "findings": findings, "sql": sql })))
+    Ok(Json(json!({ "findings": findings, "warnings": answer.warnings, "sql": sql })))
 }
 
 /// The latest row of every finding.

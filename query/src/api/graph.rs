@@ -23,7 +23,7 @@ use weir_model::{Sketch, UnixNanos};
 
 use super::window::Window;
 use super::{ApiError, State, findings, hints, reader, text};
-use crate::engine::SqlError;
+use crate::engine::Answer;
 use shape::{Edge, Graph};
 
 /// The window where none is named.
@@ -66,7 +66,8 @@ pub(super) async fn get(
     window.from = UnixNanos(window.from.0 - window.from.0 % BUCKET_NS);
 
     let sql = edges_sql(window, level);
-    let edges = read(&state, &sql, window).await?;
+    let answer = state.ask(&sql).await?;
+    let edges = edges_of(&answer, window);
     let findings = findings::active(&state, window).await?;
     let hints = hints::recent(&state, window, health::BREAKER_MEMORY).await?;
     let graph = Graph { window, level, edges, findings, hints };
@@ -76,6 +77,7 @@ pub(super) async fn get(
         "to": text::rfc3339(window.to.0 as i64),
         "nodes": nodes,
         "edges": edges,
+        "warnings": answer.warnings,
         "sql": sql,
     })))
 }
@@ -103,9 +105,8 @@ ORDER BY client, server, endpoint, protocol"
     )
 }
 
-async fn read(state: &State, sql: &str, window: Window) -> Result<Vec<Edge>, SqlError> {
-    let answer = state.ask(sql).await?;
-    let first = reader::rows(&answer).filter_map(|row| row.moment("first_seen")).min();
+fn edges_of(answer: &Answer, window: Window) -> Vec<Edge> {
+    let first = reader::rows(answer).filter_map(|row| row.moment("first_seen")).min();
     let begun = first.and_then(|first| u64::try_from(first).ok()).map_or(window.from, UnixNanos);
     let seconds = window.to.since(begun.max(window.from)).as_secs_f64().max(1.0);
     let edge = |row: reader::Row<'_>| Edge {
@@ -122,5 +123,5 @@ async fn read(state: &State, sql: &str, window: Window) -> Result<Vec<Edge>, Sql
         answered: row.flag("answered"),
         seconds,
     };
-    Ok(reader::rows(&answer).map(edge).collect())
+    reader::rows(answer).map(edge).collect()
 }

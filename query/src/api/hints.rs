@@ -12,7 +12,7 @@ use weir_model::UnixNanos;
 
 use super::window::Window;
 use super::{ApiError, State, reader, text};
-use crate::engine::SqlError;
+use crate::engine::{Answer, SqlError};
 
 /// How far back hints are looked for.
 const LATELY: Duration = Duration::from_secs(86_400);
@@ -62,11 +62,12 @@ pub(super) async fn get(
     let Query(request) = request?;
     let window = Window::parse(request.from.as_deref(), request.to.as_deref(), LATELY, state.clock.now())?;
     let sql = events(window);
-    let mut stories = told(&state, &sql, window.to).await?;
+    let answer = state.ask(&sql).await?;
+    let mut stories = told(&answer, window.to);
     stories.retain(|story| story.active || !request.active);
     stories.sort_by_key(|story| std::cmp::Reverse(story.issued_at));
     let hints: Vec<Value> = stories.iter().map(Story::shown).collect();
-    Ok(Json(json!({ "hints": hints, "sql": sql })))
+    Ok(Json(json!({ "hints": hints, "warnings": answer.warnings, "sql": sql })))
 }
 
 /// Every event of every hint.
@@ -78,13 +79,12 @@ fn events(window: Window) -> String {
 /// The hints of the last `back` before the end of `window`.
 pub(super) async fn recent(state: &State, window: Window, back: Duration) -> Result<Vec<Story>, SqlError> {
     let since = Window { from: window.to - back, to: window.to };
-    told(state, &events(since), window.to).await
+    Ok(told(&state.ask(&events(since)).await?, window.to))
 }
 
-async fn told(state: &State, sql: &str, now: UnixNanos) -> Result<Vec<Story>, SqlError> {
-    let answer = state.ask(sql).await?;
+fn told(answer: &Answer, now: UnixNanos) -> Vec<Story> {
     let mut stories: BTreeMap<String, Story> = BTreeMap::new();
-    for row in reader::rows(&answer) {
+    for row in reader::rows(answer) {
         let id = row.text("id").to_owned();
         let story = stories.entry(id.clone()).or_insert_with(|| Story { id, ..Story::default() });
         story.add(row);
@@ -95,7 +95,7 @@ async fn told(state: &State, sql: &str, now: UnixNanos) -> Result<Vec<Story>, Sq
         let lapses = renewed.saturating_add(story.ttl_ms.saturating_mul(1_000_000));
         story.active = story.withdrawn_at.is_none() && u64::try_from(lapses).is_ok_and(|at| at >= now.0);
     }
-    Ok(stories)
+    stories
 }
 
 impl Story {

@@ -28,5 +28,5 @@ GROUP BY name ORDER BY name"
     let services: Vec<Value> = reader::rows(&answer)
         .map(|row| json!({ "name": row.text("name"), "instances": row.texts("instances") }))
         .collect();
-    Ok(Json(json!({ "services": services, "sql": sql })))
+    Ok(Json(json!({ "services": services, "warnings": answer.warnings, "sql": sql })))
 }

@@ -55,7 +55,7 @@ pub(super) async fn list(
             names.iter().map(|name| ((*name).to_owned(), row.json(name))).collect()
         })
         .collect();
-    Ok(Json(json!({ "traces": traces, "sql": sql })))
+    Ok(Json(json!({ "traces": traces, "warnings": answer.warnings, "sql": sql })))
 }
 
 impl Request {
@@ -143,7 +143,11 @@ FROM spans WHERE trace_id = '{id}' ORDER BY start_time, span_id"
         })
         .collect();
     if spans.is_empty() {
+        if let Some(warning) = answer.warnings.first() {
+            return Err(ApiError::not_found(format!("no trace `{id}`; but {warning}")));
+        }
         return Err(ApiError::not_found(format!("no trace `{id}`")));
     }
-    Ok(Json(json!({ "trace_id": id.to_string(), "spans": spans, "sql": sql })))
+    let id = id.to_string();
+    Ok(Json(json!({ "trace_id": id, "spans": spans, "warnings": answer.warnings, "sql": sql })))
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::error::SqlError;
 use super::guard;
+use super::warnings::Warnings;
 
 /// The rows that answer a question.
 #[derive(Debug, Clone)]
@@ -54,8 +55,8 @@ pub(super) async fn collect(
 ) -> Result<Answer, SqlError> {
     let started = Instant::now();
     let plan = physical(&state, &text, params).await.map_err(|error| error.or_at_end_of(&text))?;
-    let mut answer =
-        Answer { schema: plan.schema(), batches: Vec::new(), warnings: Vec::new(), stats: Stats::default() };
+    let warnings = Warnings::of(&state).map_or_else(Vec::new, |warnings| warnings.list());
+    let mut answer = Answer { schema: plan.schema(), batches: Vec::new(), warnings, stats: Stats::default() };
     let context = Arc::new(TaskContext::from(&state));
     let held = MemoryConsumer::new("answer").register(context.memory_pool());
     let mut stream = execute_stream(Arc::clone(&plan), context)?;

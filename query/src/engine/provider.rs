@@ -29,6 +29,8 @@ use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 use weir_storage::{Bound, DataFile, Table, TableSnapshot};
 
+use super::warnings::Warnings;
+
 /// The address under which a session finds the files of the data directory, and nothing else.
 pub(super) static STORE: LazyLock<ObjectStoreUrl> = LazyLock::new(|| {
     ObjectStoreUrl::parse("weir://data").unwrap_or_else(|_| ObjectStoreUrl::local_filesystem())
@@ -47,18 +49,37 @@ impl SnapshotTable {
         Self { table, rows }
     }
 
-    /// The files whose bounds allow a match.
-    fn files(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<&DataFile>> {
-        let Some(predicate) = predicate else { return Ok(self.rows.files.iter().collect()) };
+    /// Those of `files` whose bounds allow a match.
+    fn matching(
+        &self,
+        files: &[DataFile],
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> Result<Vec<DataFile>> {
+        let Some(predicate) = predicate.filter(|_| !files.is_empty()) else { return Ok(files.to_vec()) };
         let schema = self.schema();
         let pruning =
             PruningPredicateBuilder::new().with_file_schema(Arc::clone(&schema)).build(Arc::clone(predicate));
-        let Some(pruning) = pruning.filter(|_| !self.rows.files.is_empty()) else {
-            return Ok(self.rows.files.iter().collect());
-        };
-        let bounds = self.rows.files.iter().map(|file| Arc::new(statistics(file, &schema))).collect();
+        let Some(pruning) = pruning else { return Ok(files.to_vec()) };
+        let bounds = files.iter().map(|file| Arc::new(statistics(file, &schema))).collect();
         let keep = pruning.prune(&PrunableStatistics::new(bounds, schema))?;
-        Ok(self.rows.files.iter().zip(keep).filter_map(|(file, keep)| keep.then_some(file)).collect())
+        Ok(files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone()).collect())
+    }
+
+    /// The files to read. Of those that should be read and are damaged, the session gets a warning.
+    async fn readable(
+        &self,
+        session: &dyn Session,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> Result<Vec<DataFile>> {
+        let checked = self.rows.check(self.matching(&self.rows.files, predicate)?).await?;
+        let Some(warnings) = Warnings::of(session) else { return Ok(checked.sound) };
+        for damaged in self.rows.damaged.iter() {
+            if !self.matching(std::slice::from_ref(&damaged.file), predicate)?.is_empty() {
+                warnings.damaged(self.table, damaged);
+            }
+        }
+        checked.damaged.iter().for_each(|damaged| warnings.damaged(self.table, damaged));
+        Ok(checked.sound)
     }
 
     fn scan_files(
@@ -66,7 +87,7 @@ impl SnapshotTable {
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
         predicate: Option<Arc<dyn PhysicalExpr>>,
-        files: &[&DataFile],
+        files: &[DataFile],
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
         let mut options = TableParquetOptions::default();
@@ -173,7 +194,7 @@ impl TableProvider for SnapshotTable {
         let predicate = conjunction(filters.to_vec())
             .map(|filter| state.create_physical_expr(filter, &schema))
             .transpose()?;
-        let files = self.files(predicate.as_ref())?;
+        let files = self.readable(state, predicate.as_ref()).await?;
         if files.is_empty() {
             return self.scan_hot(projection, predicate);
         }

@@ -21,6 +21,7 @@ use weir_storage::Snapshot;
 
 use super::catalog::SnapshotCatalogs;
 use super::error::SqlError;
+use super::warnings::Warnings;
 use super::{EngineOptions, functions, provider};
 
 /// Functions that make much out of little, outside the memory bound; nothing here needs them.
@@ -94,10 +95,11 @@ pub(super) fn base(options: &EngineOptions) -> Result<SessionState> {
     Ok(state)
 }
 
-/// A session state of its own, with `now()` fixed.
+/// A session state of its own, with `now()` fixed and no warnings yet.
 pub(super) fn fresh(base: &SessionState, clock: &Clock) -> SessionState {
     let now = DateTime::from_timestamp_nanos(clock.now().0.min(i64::MAX as u64) as i64);
-    let mut state = SessionStateBuilder::new_from_existing(base.clone()).build();
+    let config = base.config().clone().with_extension(Arc::new(Warnings::default()));
+    let mut state = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).build();
     let props = state.execution_props().clone().with_query_execution_start_time(now);
     *state.execution_props_mut() = props;
     state

@@ -52,13 +52,16 @@ pub(super) async fn answer(
 ) -> Result<Answer, Error> {
     // The snapshot first: the labels of all its samples are known by then.
     let snapshot = engine.snapshot(tenant);
-    let source = SnapshotSource::new(snapshot, engine.series(tenant), engine.session());
+    let session = engine.session();
+    let source = SnapshotSource::new(snapshot, engine.series(tenant), session.clone());
     let cancel = CancelOnDrop::default();
     let cancelled = Arc::clone(&cancel.0);
     let work = async move {
         let fetched = plan.fetch(&source).await?;
         // The turn is kept, and what else waits on this thread moves to another one.
-        tokio::task::block_in_place(|| plan.evaluate(&fetched, &cancelled))
+        let mut answer = tokio::task::block_in_place(|| plan.evaluate(&fetched, &cancelled))?;
+        Engine::warnings(&session).into_iter().for_each(|warning| answer.annotations.note(warning));
+        Ok(answer)
     };
     let timeout = timeout.unwrap_or(engine.options().deadline);
     match tokio::time::timeout(timeout, engine.run(work)).await {

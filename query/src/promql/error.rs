@@ -94,6 +94,8 @@ pub struct Remark {
 pub struct Annotations {
     warnings: Vec<Remark>,
     infos: Vec<Remark>,
+    /// Warnings about what the query reads, wherever it says so.
+    notes: Vec<String>,
 }
 
 /// Remarks kept per kind: more than a person reads, and a bound.
@@ -110,15 +112,23 @@ impl Annotations {
         push(&mut self.infos, Remark { message: message.into(), span });
     }
 
+    /// Adds a warning about what the query reads.
+    pub fn note(&mut self, warning: String) {
+        self.notes.push(warning);
+    }
+
     /// Takes over the remarks of `other`.
     pub fn extend(&mut self, other: Self) {
+        self.notes.extend(other.notes);
         other.warnings.into_iter().for_each(|remark| push(&mut self.warnings, remark));
         other.infos.into_iter().for_each(|remark| push(&mut self.infos, remark));
     }
 
     /// The warnings as Prometheus writes them; with positions where `text` is the query.
     pub fn warnings(&self, text: Option<&str>) -> Vec<String> {
-        shown("PromQL warning", &self.warnings, text)
+        let mut warnings = shown("PromQL warning", &self.warnings, text);
+        warnings.extend(self.notes.iter().cloned());
+        warnings
     }
 
     /// The infos as Prometheus writes them; with positions where `text` is the query.

@@ -50,9 +50,8 @@ impl SampleSource for SnapshotSource {
         }
         let mut runs = Runs::new(&found, selection, limit);
         let table = self.snapshot.table(Table::Samples);
-        if !table.files.is_empty() {
-            let files = TableSnapshot { files: table.files.clone(), hot: Arc::default() };
-            self.scan(files, &found, selection, &mut runs).await?;
+        if !table.files.is_empty() || !table.damaged.is_empty() {
+            self.scan(table.published(), &found, selection, &mut runs).await?;
         }
         for (_, batch) in table.hot.iter() {
             runs.append(batch)?;

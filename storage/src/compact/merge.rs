@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::errors::ParquetError;
 
 use super::Job;
-use crate::files::{self, FileWriter};
+use crate::files::{self, FileName, FileWriter};
 use crate::{DataFile, FlushError, Table, gather};
 
 /// Rows of a file that are in memory at a time.
@@ -32,15 +32,17 @@ pub(super) struct Merged {
 /// Merges the inputs of `job`, of which there is at least one, to a file in their folder.
 pub(super) fn merge(job: &Job) -> Result<Merged, FlushError> {
     let table = job.table;
-    let writes = job.inputs.iter().filter_map(files::writes_in);
-    let (first, last) = writes.fold((u64::MAX, 0), |(low, high), (a, b)| (low.min(a), high.max(b)));
-    let date = job.inputs[0].date;
-    let name = files::compacted_name(first, last, job.epoch);
-    let staged = job.staging.join(format!("{}-{date}-{name}", table.name()));
+    let writes = job.inputs.iter().filter_map(|file| Some(FileName::of(&file.path)?.writes));
+    let writes = writes.fold((u64::MAX, 0), |(low, high), (a, b)| (low.min(a), high.max(b)));
+    let (date, epoch) = (job.inputs[0].date, job.epoch);
+    let staged =
+        format!("{}-{date}-compacted-{:020}-{:020}-{epoch}.parquet", table.name(), writes.0, writes.1);
+    let staged = job.staging.join(staged);
     let rows = job.inputs.iter().map(|file| file.rows).sum::<u64>();
     let written = write(table, &job.inputs, rows, &staged).map_err(|e| files::failure(table, e));
     let placed = written.and_then(|(finished, duplicates)| {
-        let file = files::place(table, &job.root, date, &name, &staged, finished)?;
+        let name = FileName { writes, flushed: false, epoch, checksum: finished.checksum };
+        let file = files::place(table, &job.root, date, name, &staged, finished)?;
         Ok(Merged { file, duplicates })
     });
     if placed.is_err() {

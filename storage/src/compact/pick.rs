@@ -2,7 +2,8 @@
 
 use weir_model::limits;
 
-use crate::{DataFile, files};
+use crate::DataFile;
+use crate::files::FileName;
 
 /// Files of a day that is not over are merged from so many on.
 const AT_LEAST: usize = 8;
@@ -13,7 +14,7 @@ const AT_MOST: usize = 64;
 /// merging. `today` is the first day that is not over.
 pub(super) fn pick(all: &[DataFile], today: i32) -> Option<Vec<DataFile>> {
     let mut ordered: Vec<(&DataFile, (u64, u64))> =
-        all.iter().filter_map(|file| Some((file, files::writes_in(file)?))).collect();
+        all.iter().filter_map(|file| Some((file, FileName::of(&file.path)?.writes))).collect();
     ordered.sort_by_key(|(file, writes)| (file.date, *writes));
     let mut best: Option<&[(&DataFile, (u64, u64))]> = None;
     for start in 0..ordered.len() {
@@ -46,13 +47,13 @@ mod tests {
     use super::*;
 
     fn file(date: i32, through: u64, size: u64) -> DataFile {
-        let path = format!("/t/date=x/{}", files::file_name(through, 1)).into();
+        let path = format!("/t/date=x/{}", FileName::flushed(through, 1)).into();
         DataFile { path, size, rows: 1, date, bounds: Arc::default() }
     }
 
     fn picked(files: &[DataFile], today: i32) -> Vec<u64> {
         let inputs = pick(files, today).unwrap_or_default();
-        inputs.iter().filter_map(files::writes_in).map(|(_, last)| last).collect()
+        inputs.iter().filter_map(|file| Some(FileName::of(&file.path)?.writes.1)).collect()
     }
 
     #[test]
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn merged_files_take_the_place_of_their_inputs_in_the_order() {
         let mut files: Vec<_> = (1..=3).map(|n| file(4, n * 10, 10)).collect();
-        files[0].path = format!("/t/{}", files::compacted_name(1, 9, 1)).into();
+        files[0].path = format!("/t/{}", FileName::merged(1, 9, 1)).into();
         assert_eq!(picked(&files, 5), [9, 20, 30]);
         files[0].path = "/t/part-0001-somebody-elses.parquet".into();
         assert_eq!(picked(&files, 5), [20, 30], "files of others are left alone");

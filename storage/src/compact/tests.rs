@@ -132,7 +132,7 @@ async fn files_stay_an_hour_after_they_left_and_strangers_as_long_as_they_are_yo
     storage.compact().await.unwrap();
     let output = paths(&storage, Table::Samples).remove(0);
     // What a crash between a file and its commit leaves behind.
-    let orphan = output.with_file_name(files::compacted_name(1, 2, 9));
+    let orphan = output.with_file_name(crate::files::FileName::merged(1, 2, 9));
     std::fs::copy(&output, &orphan).unwrap();
     let age = |path: &Path, to: Duration| {
         let file = File::options().write(true).open(path).unwrap();

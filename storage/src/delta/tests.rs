@@ -33,7 +33,7 @@ fn file(root: &Path, through: u64) -> DataFile {
         ("time", (Bound::Micros(-5), Bound::Micros(micros))),
     ]);
     DataFile {
-        path: root.join("date=2026-11-18").join(crate::files::file_name(through, 1)),
+        path: root.join("date=2026-11-18").join(crate::files::FileName::flushed(through, 1)),
         size: 1_000 + through,
         rows: through,
         date: 20_775,
@@ -83,7 +83,7 @@ async fn the_log_is_plain_delta_and_carries_the_position() {
     let txn = action(&second, "txn");
     assert_eq!((&txn["appId"], &txn["version"]), (&Value::from(APP_ID), &Value::from(42)));
     let add = action(&second, "add");
-    assert_eq!(add["path"], format!("date=2026-11-18/{}", crate::files::file_name(41, 1)));
+    assert_eq!(add["path"], format!("date=2026-11-18/{}", crate::files::FileName::flushed(41, 1)));
     assert_eq!(add["partitionValues"]["date"], "2026-11-18");
     assert_eq!(add["modificationTime"], NOW.as_millis());
     assert_eq!(second.iter().filter(|entry| entry.get("add").is_some()).count(), 2);

@@ -16,9 +16,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
 
-use super::{
-    Target, date_of, date_text, file_name, flushed_through, remove_leftovers, sorting_columns, write,
-};
+use super::{FileName, Target, date_of, date_text, remove_leftovers, sorting_columns, write};
 use crate::tests::{batch, read, samples, spans, times};
 use crate::{Bound, DataFile, FlushError, Table};
 
@@ -240,22 +238,52 @@ fn leftovers_are_told_from_committed_and_foreign_files() {
         fs::create_dir_all(folder).unwrap();
     }
     let keep = [
-        day.join(file_name(7, 1)),
-        day.join(file_name(3, 9)),
+        day.join(FileName::flushed(7, 1)),
+        day.join(FileName::flushed(3, 9)),
         day.join("part-1.parquet"),
-        log.join(file_name(9, 1)),
+        log.join(FileName::flushed(9, 1)),
     ];
-    let remove = [day.join(file_name(8, 1)), day.join(file_name(u64::MAX, 3))];
+    let remove = [day.join(FileName::flushed(8, 1)), day.join(FileName::flushed(u64::MAX, 3))];
     for path in keep.iter().chain(&remove) {
         fs::write(path, "x").unwrap();
     }
     remove_leftovers(dir.path(), 7).unwrap();
     assert!(keep.iter().all(|path| path.exists()) && !remove.iter().any(|path| path.exists()));
-    for name in ["wal-x-1.parquet", "wal-1.parquet", "wal-1-x.parquet", "wal-1-2.parquet.tmp", "1-2.parquet"]
-    {
-        assert_eq!(flushed_through(name), None, "{name}");
+}
+
+#[test]
+fn a_name_says_writes_run_and_checksum() {
+    let dir = Path::new("/t/date=2026-11-18");
+    for name in [
+        FileName { writes: (42, 42), flushed: true, epoch: 7, checksum: 0xab_cdef },
+        FileName { writes: (3, u64::MAX), flushed: false, epoch: 12, checksum: u32::MAX },
+    ] {
+        assert_eq!(FileName::of(&dir.join(name.to_string())), Some(name));
     }
-    assert_eq!(flushed_through(&file_name(42, 7)), Some(42));
+    assert_eq!(FileName::flushed(42, 7), "wal-00000000000000000042-7-00000abc.parquet");
+    let merged = "compacted-00000000000000000001-00000000000000000002-7-00000abc.parquet";
+    assert_eq!(FileName::merged(1, 2, 7), merged);
+    for name in [
+        "wal-x-1-0.parquet",
+        "wal-1.parquet",
+        "wal-1-2.parquet",
+        "wal-1-2-x.parquet",
+        "wal-1-2-3-4.parquet",
+        "wal-1-2-3.parquet.tmp",
+        "1-2-3.parquet",
+        "compacted-1-2-3.parquet",
+    ] {
+        assert_eq!(FileName::of(&dir.join(name)), None, "{name}");
+    }
+}
+
+#[test]
+fn the_checksum_in_the_name_is_that_of_the_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in write(Table::Samples, &[at(&[0, 5, DAY])], &target(dir.path())).unwrap() {
+        let name = FileName::of(&file.path).unwrap();
+        assert_eq!(name.checksum, crc32c::crc32c(&fs::read(&file.path).unwrap()));
+    }
 }
 
 proptest! {

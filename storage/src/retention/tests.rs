@@ -35,7 +35,7 @@ fn retention(rules: &[(Option<&str>, Option<Table>, Keep)]) -> Retention {
 
 /// A file of 100 bytes, `days_ago` old; of those of a day, the one with the lower number was written earlier.
 fn file(table: Table, days_ago: i32, number: u64) -> (Table, DataFile) {
-    let path = format!("/t/{}/{}", table.name(), files::file_name(number, 1)).into();
+    let path = format!("/t/{}/{}", table.name(), FileName::flushed(number, 1)).into();
     (table, DataFile { path, size: 100, rows: 1, date: TODAY - days_ago, bounds: Arc::default() })
 }
 
@@ -44,7 +44,7 @@ fn gone(retention: &Retention, of: &str, all: &[(Table, DataFile)]) -> Vec<(Tabl
     let expired = retention.expired(&tenant(of), all, UnixNanos(NOON as u64 * 1_000));
     let mut gone: Vec<_> = expired
         .into_iter()
-        .map(|(table, file, _)| (table, TODAY - file.date, files::writes_in(file).unwrap().0))
+        .map(|(table, file, _)| (table, TODAY - file.date, FileName::of(&file.path).unwrap().writes.0))
         .collect();
     gone.sort();
     gone

@@ -178,7 +178,7 @@ export async function isAccessible({ browser, origin }) {
     await page.getByTestId("panel").getByTestId("trace-link").first().waitFor();
     await accessible(page, `the graph with its panels, ${scheme}`);
     await shot(`graph-panels-${scheme}`);
-    for (const path of ["/traces", "/health", "/sql"]) {
+    for (const path of ["/traces", "/health", "/sql", "/status"]) {
       await page.goto(path);
       await page.locator("main h1").first().waitFor();
       await accessible(page, `${path}, ${scheme}`);
@@ -191,7 +191,7 @@ export async function isAccessible({ browser, origin }) {
 
 export async function fitsNarrowScreens({ browser, origin }) {
   const { page, clean, shot, close } = await openPage(browser, origin, { width: 390, height: 844 });
-  for (const path of ["/", "/?node=payments", "/?faults=true", "/traces", "/health", "/sql"]) {
+  for (const path of ["/", "/?node=payments", "/?faults=true", "/traces", "/health", "/sql", "/status"]) {
     await page.goto(path);
     await page.locator("main h1").first().waitFor();
     if (path.includes("node")) await page.getByTestId("panel").getByTestId("replicas").waitFor();

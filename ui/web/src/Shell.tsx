@@ -11,6 +11,7 @@ const PAGES = [
   { to: "/traces", name: "Traces" },
   { to: "/health", name: "Health" },
   { to: "/sql", name: "SQL" },
+  { to: "/status", name: "Status" },
 ] as const;
 
 export function Shell() {

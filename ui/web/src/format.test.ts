@@ -24,6 +24,15 @@ describe("numbers", () => {
     [null, "–"],
   ])("a share of %s is %s", (value, text) => expect(format.percent(value)).toBe(text));
 
+  test.each([
+    [0, "0 B"],
+    [1000, "1000 B"],
+    [1023.6, "1.0 KiB"],
+    [1536, "1.5 KiB"],
+    [134217728, "128 MiB"],
+    [null, "–"],
+  ])("%s bytes are %s", (value, text) => expect(format.bytes(value)).toBe(text));
+
   test("a share below one is never shown as all of it", () => {
     expect(format.percent(0.9996)).toBe("99.9%");
     expect(format.percent(0.99999)).toBe("99.9%");

@@ -48,6 +48,15 @@ export function plural(amount: number, noun: string): string {
   return `${count(amount)} ${noun}${amount === 1 ? "" : "s"}`;
 }
 
+/** Bytes: `512 B`, `1.5 KiB`, `128 MiB`. */
+export function bytes(value: number | null | undefined): string {
+  if (!isNumber(value)) return NONE;
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let [left, unit] = [value, 0];
+  while (left >= 1023.5 && unit < units.length - 1) [left, unit] = [left / 1024, unit + 1];
+  return `${unit === 0 || left >= 99.95 ? left.toFixed(0) : left.toFixed(1)} ${units[unit]}`;
+}
+
 /** A number of unknown unit, to three figures. */
 export function figure(value: number | null | undefined): string {
   return isNumber(value) ? value.toLocaleString("en-GB", { maximumSignificantDigits: 3 }) : NONE;

@@ -97,8 +97,14 @@ const sql = createRoute({
   validateSearch: (search: Record<string, unknown>): { q?: string | undefined } => ({ q: some(search.q) }),
 });
 
+const status = createRoute({
+  getParentRoute: () => root,
+  path: "/status",
+  component: lazyRouteComponent(() => import("./pages/status/StatusPage.tsx"), "StatusPage"),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([graph, traces, trace, health, sql]),
+  routeTree: root.addChildren([graph, traces, trace, health, sql, status]),
   defaultPreload: "intent",
 });
 

@@ -194,10 +194,31 @@ test("the demo has its faults and services", () => {
   expect(decode.demo(json)).toEqual(json);
 });
 
+test("the status has what storage and the analysis say", () => {
+  const json = {
+    flush_lag_ms: 1200,
+    analysis_lag_ms: null,
+    wal_bytes: 4096,
+    hot_rows: 7,
+    hot_bytes: 900,
+    series: 3,
+    last_flush: "2026-11-24T12:00:00.000000000Z",
+    last_compaction: null,
+    disk_full: false,
+    stopped: null,
+    tables: [{ table: "spans", files: 2, rows: 10, bytes: 480, hot_rows: 7 }],
+    quarantine: [
+      { tenant: "default", table: "spans", day: "2026-11-24", file: "wal-1.parquet", rows: 5, reason: "why" },
+    ],
+  };
+  expect(decode.status(json)).toEqual(json);
+});
+
 test("anything else becomes empty values, never an exception", () => {
   for (const odd of [null, undefined, 7, "text", [], {}, { nodes: {}, edges: [null, 1, "x"], rows: 3 }]) {
     expect(decode.graph(odd).nodes).toEqual([]);
     expect(decode.traces(odd).traces).toEqual([]);
+    expect(decode.status(odd).tables).toEqual([]);
     expect(decode.trace(odd).spans).toEqual([]);
     expect(decode.findings(odd).findings).toEqual([]);
     expect(decode.hints(odd).hints).toEqual([]);

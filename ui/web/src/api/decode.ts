@@ -15,6 +15,7 @@ import type {
   Signals,
   Span,
   SqlResult,
+  Status,
   Trace,
   TraceSummary,
   Traces,
@@ -80,7 +81,11 @@ function signals(json: Json): Signals {
 
 export function traces(value: unknown): Traces {
   const json = object(value);
-  return { traces: list(json.traces).map(traceSummary), sql: text(json.sql) };
+  return {
+    traces: list(json.traces).map(traceSummary),
+    warnings: texts(json.warnings),
+    sql: text(json.sql),
+  };
 }
 
 function traceSummary(json: Json): TraceSummary {
@@ -101,6 +106,7 @@ export function trace(value: unknown): Trace {
   return {
     trace_id: text(json.trace_id),
     spans: list(json.spans).map(span),
+    warnings: texts(json.warnings),
     sql: text(json.sql),
   };
 }
@@ -213,6 +219,37 @@ export function sqlResult(value: unknown): SqlResult {
       files: number(stats.files),
       bytes: number(stats.bytes),
     },
+  };
+}
+
+export function status(value: unknown): Status {
+  const json = object(value);
+  return {
+    flush_lag_ms: number(json.flush_lag_ms),
+    analysis_lag_ms: number(json.analysis_lag_ms),
+    wal_bytes: number(json.wal_bytes),
+    hot_rows: number(json.hot_rows),
+    hot_bytes: number(json.hot_bytes),
+    series: number(json.series),
+    last_flush: text(json.last_flush) || null,
+    last_compaction: text(json.last_compaction) || null,
+    disk_full: json.disk_full === true,
+    stopped: text(json.stopped) || null,
+    tables: list(json.tables).map((table) => ({
+      table: text(table.table),
+      files: number(table.files) ?? 0,
+      rows: number(table.rows) ?? 0,
+      bytes: number(table.bytes) ?? 0,
+      hot_rows: number(table.hot_rows) ?? 0,
+    })),
+    quarantine: list(json.quarantine).map((damaged) => ({
+      tenant: text(damaged.tenant),
+      table: text(damaged.table),
+      day: text(damaged.day),
+      file: text(damaged.file),
+      rows: number(damaged.rows) ?? 0,
+      reason: text(damaged.reason),
+    })),
   };
 }
 

@@ -86,6 +86,14 @@ export function useHints(from: string, active: boolean) {
   });
 }
 
+export function useStatus() {
+  return useQuery({
+    queryKey: ["status"],
+    queryFn: async ({ signal }) => decode.status(await get("/api/status", {}, signal)),
+    refetchInterval: GRAPH_MS,
+  });
+}
+
 /** The demo's switches; `null` where the server is no demo. */
 export function useDemo() {
   return useQuery({

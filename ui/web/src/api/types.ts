@@ -58,6 +58,7 @@ export interface TraceSummary {
 /** A list, and the SQL that makes it. */
 export interface Traces {
   traces: TraceSummary[];
+  warnings: string[];
   sql: string;
 }
 
@@ -91,6 +92,7 @@ export interface Span {
 export interface Trace {
   trace_id: string;
   spans: Span[];
+  warnings: string[];
   sql: string;
 }
 
@@ -179,6 +181,22 @@ export interface SqlResult {
   rows: Row[];
   warnings: string[];
   stats: { elapsed_ms: number | null; rows: number | null; files: number | null; bytes: number | null };
+}
+
+/** How the server itself is doing. */
+export interface Status {
+  flush_lag_ms: number | null;
+  analysis_lag_ms: number | null;
+  wal_bytes: number | null;
+  hot_rows: number | null;
+  hot_bytes: number | null;
+  series: number | null;
+  last_flush: string | null;
+  last_compaction: string | null;
+  disk_full: boolean;
+  stopped: string | null;
+  tables: { table: string; files: number; rows: number; bytes: number; hot_rows: number }[];
+  quarantine: { tenant: string; table: string; day: string; file: string; rows: number; reason: string }[];
 }
 
 /** A fault that the demo can plant. */

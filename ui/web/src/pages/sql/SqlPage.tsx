@@ -7,6 +7,7 @@ import { ApiError, type Position, post } from "../../api/client.ts";
 import { sqlResult } from "../../api/decode.ts";
 import { millis, plural } from "../../format.ts";
 import { Prose } from "../../parts/Prose.tsx";
+import { Warnings } from "../../parts/Warnings.tsx";
 import { EXAMPLES } from "../../sql/statements.ts";
 import { offsetAt, snippet } from "./position.ts";
 import { ResultTable } from "./ResultTable.tsx";
@@ -96,11 +97,7 @@ export function SqlPage() {
         </div>
       </form>
       {error && <SqlError error={error} query={q ?? ""} editor={editor} />}
-      {data?.warnings.map((warning) => (
-        <p key={warning} className={styles.warning} role="status">
-          {warning}
-        </p>
-      ))}
+      <Warnings warnings={data?.warnings} />
       {q === undefined && (
         <p className="dim">
           The query above is ready to run; the buttons have others. Rows appear here, and the address of this

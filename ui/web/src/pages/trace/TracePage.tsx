@@ -6,6 +6,7 @@ import { clock, nanos, plural } from "../../format.ts";
 import { Empty, Failure } from "../../parts/Failure.tsx";
 import { SqlButton } from "../../parts/SqlButton.tsx";
 import { Tag } from "../../parts/Tag.tsx";
+import { Warnings } from "../../parts/Warnings.tsx";
 import { SpanDetails } from "./SpanDetails.tsx";
 import styles from "./TracePage.module.css";
 import { waterfall } from "./tree.ts";
@@ -52,6 +53,7 @@ export function TracePage() {
             <span className="mono">{traceId}</span>
           </div>
         </div>
+        <Warnings warnings={data?.warnings} />
         {error && (
           <div className={styles.failure}>
             <Failure what="This trace cannot be shown" error={error} />

@@ -21,7 +21,7 @@ function span(id: string, parent: string | null, at = 0, took = 10): Span {
 }
 
 function shown(...spans: Span[]) {
-  return waterfall({ trace_id: "a1", spans, sql: "" });
+  return waterfall({ trace_id: "a1", spans, warnings: [], sql: "" });
 }
 
 function outline(...spans: Span[]): string[] {

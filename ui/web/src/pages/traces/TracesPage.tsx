@@ -8,6 +8,7 @@ import { useTraces } from "../../api/queries.ts";
 import { Empty, Failure, HowToSend } from "../../parts/Failure.tsx";
 import { SqlButton } from "../../parts/SqlButton.tsx";
 import { TraceTable } from "../../parts/TraceList.tsx";
+import { Warnings } from "../../parts/Warnings.tsx";
 import { type TracesSearch, WINDOWS } from "../../router.tsx";
 
 export function TracesPage() {
@@ -66,6 +67,7 @@ export function TracesPage() {
         <SqlButton about="these traces" sql={data?.sql ?? ""} />
       </div>
       {error && <Failure what="No traces" error={error} />}
+      <Warnings warnings={data?.warnings} />
       {data && data.traces.length === 0 && (
         <Empty title="No such traces in this window">
           <HowToSend />
