@@ -1,6 +1,7 @@
 //! `weir storage`: looking after a data directory that no server uses.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -84,10 +85,10 @@ fn stat(storage: &Storage) -> anyhow::Result<()> {
     }
     super::say(table)?;
     super::say(format_args!("{} series, {} bytes of write-ahead log", status.series, status.wal_bytes))?;
-    list_damaged(storage)
+    Ok(list_damaged(storage)?)
 }
 
-fn list_damaged(storage: &Storage) -> anyhow::Result<()> {
+fn list_damaged(storage: &Storage) -> io::Result<()> {
     let damaged = storage.damaged();
     if damaged.is_empty() {
         return super::say("no file is set aside");
