@@ -149,7 +149,7 @@ async fn hot_rows_are_flushed_by_size_and_by_age() {
             storage.writer().write(one(Table::Samples, samples(n * 10..n * 10 + 10))).await.unwrap();
         }
         let deadline = Instant::now() + Duration::from_secs(20);
-        while storage.status().files.iter().all(|(_, files)| *files == 0) {
+        while storage.status().tables.iter().all(|table| table.files == 0) {
             assert!(Instant::now() < deadline, "nothing is flushed");
             tokio::task::yield_now().await;
         }
