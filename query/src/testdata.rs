@@ -132,6 +132,8 @@ pub(crate) fn shop() -> Vec<(Table, Vec<Value>)> {
             ],
         ),
         (Table::Edges, edges(time)),
+        // Of three days ago only this is kept.
+        (Table::EdgesMinute, edges(time - 3 * 86_400_000_000)),
         (
             Table::Findings,
             ["opened", "updated"]

@@ -3,7 +3,7 @@
 //! Flushes leave a file per table every half minute. Neighbours in the order of the write-ahead log are
 //! merged in tiers, as hot rows are: each copy at least doubles the file a row is in, so a row is copied a
 //! few times a day; when the day is over, what is still small is merged regardless ([`pick`]). The merge
-//! streams ([`merge`]) and removes duplicates by identity. One Delta commit takes the inputs out of the
+//! streams ([`merge`]), removes duplicates by identity and adds up the rows of the service graph ([`sums`]). One Delta commit takes the inputs out of the
 //! table and puts the output in, marked as no change of data. Readers that hold an older snapshot keep
 //! reading the inputs: files leave the disk an hour after they left the table ([`vacuum`]).
 //!
@@ -11,6 +11,7 @@
 
 mod merge;
 mod pick;
+mod sums;
 mod vacuum;
 
 use std::path::PathBuf;

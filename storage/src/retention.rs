@@ -3,7 +3,7 @@
 //! By age, a day leaves a table when all of it is older. By size, files leave, the oldest first, until the rest
 //! fits: first of a table that has a bound of its own, then of all tables of a tenant together. `series` goes by
 //! neither: it names what other tables hold, so a day of it stays while they have rows of that day or of an
-//! earlier one.
+//! earlier one. The rollups of the service graph are small and there to stay: only rules of their own bound them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -62,7 +62,8 @@ impl Retention {
 
     fn age(&self, tenant: &TenantId, table: Table) -> Duration {
         let rules = [(Some(tenant), Some(table)), (Some(tenant), None), (None, Some(table)), (None, None)];
-        rules.into_iter().find_map(|rule| self.rule(rule)?.age).unwrap_or(Duration::MAX)
+        let mut rules = rules.into_iter().filter(|(_, of)| of.is_some() || !table.is_rollup());
+        rules.find_map(|rule| self.rule(rule)?.age).unwrap_or(Duration::MAX)
     }
 
     fn bytes(&self, tenant: &TenantId, table: Option<Table>) -> u64 {
@@ -92,7 +93,8 @@ impl Retention {
             let sizes = kept.iter().filter(|(table, _)| of_bound(*table)).map(|(_, file)| file.size);
             let mut size: u64 = sizes.sum();
             kept.retain(|(table, file)| {
-                let goes = size > bytes && of_bound(*table) && *table != Table::Series;
+                let stays = *table == Table::Series || only.is_none() && table.is_rollup();
+                let goes = size > bytes && of_bound(*table) && !stays;
                 if goes {
                     size -= file.size;
                     expired.push((*table, *file, Reason::Size));

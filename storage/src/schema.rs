@@ -32,11 +32,15 @@ pub enum Table {
     Hints,
     /// A single measurement behind a sample, with the trace it was made in.
     Exemplars,
+    /// [`Table::Edges`] by the minute.
+    EdgesMinute,
+    /// [`Table::Edges`] by the hour.
+    EdgesHour,
 }
 
 impl Table {
     /// All of them, in the order of their numbers in the write-ahead log.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Spans,
         Self::Logs,
         Self::Samples,
@@ -46,7 +50,12 @@ impl Table {
         Self::Findings,
         Self::Hints,
         Self::Exemplars,
+        Self::EdgesMinute,
+        Self::EdgesHour,
     ];
+
+    /// The tables of the service graph, each with the seconds of its buckets; what is added to one is added to all.
+    pub const GRAPH: [(Self, u64); 3] = [(Self::Edges, 10), (Self::EdgesMinute, 60), (Self::EdgesHour, 3600)];
 
     /// The folder and SQL name.
     pub fn name(self) -> &'static str {
@@ -60,6 +69,8 @@ impl Table {
             Self::Findings => "findings",
             Self::Hints => "hints",
             Self::Exemplars => "exemplars",
+            Self::EdgesMinute => "edges_1m",
+            Self::EdgesHour => "edges_1h",
         }
     }
 
@@ -75,7 +86,7 @@ impl Table {
 
     /// The columns of a batch and of a file, partition column aside.
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 9]> =
+        static SCHEMAS: LazyLock<[SchemaRef; 11]> =
             LazyLock::new(|| Table::ALL.map(|table| Arc::new(Schema::new(table.fields()))));
         Arc::clone(&SCHEMAS[usize::from(self.number())])
     }
@@ -87,7 +98,7 @@ impl Table {
             Self::Samples => samples(),
             Self::Histograms => histograms(),
             Self::Series => series(),
-            Self::Edges => edges(),
+            Self::Edges | Self::EdgesMinute | Self::EdgesHour => edges(),
             Self::Findings => findings(),
             Self::Hints => hints(),
             Self::Exemplars => exemplars(),
@@ -109,9 +120,19 @@ impl Table {
             Self::Logs => &["service", "time"],
             Self::Samples | Self::Histograms | Self::Exemplars => &["metric", "series_id", "time"],
             Self::Series => &["metric", "series_id"],
-            Self::Edges => &["time", "client", "server"],
+            Self::Edges | Self::EdgesMinute | Self::EdgesHour => &["time", "client", "server"],
             Self::Findings | Self::Hints => &["time"],
         }
+    }
+
+    /// Whether its rows say what was added to a bucket, so that rows of one bucket may become one.
+    pub fn adds_up(self) -> bool {
+        Self::GRAPH.iter().any(|(table, _)| *table == self)
+    }
+
+    /// Whether it is a summary of another table that is kept longer.
+    pub fn is_rollup(self) -> bool {
+        matches!(self, Self::EdgesMinute | Self::EdgesHour)
     }
 
     /// The columns that tell whether two rows are the same one, sent twice; none where each row counts.
@@ -120,7 +141,8 @@ impl Table {
             Self::Spans => &["trace_id", "span_id", "start_time", "start_time_nanos"],
             Self::Samples | Self::Histograms => &["series_id", "time", "time_nanos"],
             Self::Exemplars => &["series_id", "time", "time_nanos", "value", "trace_id", "span_id"],
-            Self::Logs | Self::Series | Self::Edges | Self::Findings | Self::Hints => &[],
+            Self::Logs | Self::Series | Self::Findings | Self::Hints => &[],
+            Self::Edges | Self::EdgesMinute | Self::EdgesHour => &[],
         }
     }
 
@@ -131,7 +153,7 @@ impl Table {
             Self::Logs => &["service", "time"],
             Self::Samples | Self::Histograms | Self::Exemplars => &["metric", "series_id", "time"],
             Self::Series => &["metric", "series_id", "time"],
-            Self::Edges => &["time", "client", "server"],
+            Self::Edges | Self::EdgesMinute | Self::EdgesHour => &["time", "client", "server"],
             Self::Findings | Self::Hints => &["time"],
         }
     }
@@ -435,7 +457,7 @@ fn series() -> Vec<Field> {
 
 fn edges() -> Vec<Field> {
     let mut f = vec![];
-    moment(&mut f, "time"); // start of the ten seconds
+    moment(&mut f, "time"); // start of the bucket
     f.extend([
         req("client", DataType::Utf8),
         req("server", DataType::Utf8),

@@ -20,8 +20,8 @@ impl Measures {
     pub(crate) fn of(table: Table) -> Self {
         let mut all = Self { table, pairs: Vec::new() };
         match table {
-            // The view adds up the rows of the same ten seconds.
-            Table::Edges => {
+            // The view adds up the rows of the same bucket.
+            _ if table.adds_up() => {
                 all.put(
                     "buckets",
                     "count(*)",
@@ -76,7 +76,7 @@ impl Measures {
 
     /// The aggregates of a column that is shown row by row, or where rows are added up, none.
     fn aggregates(&self, by_row: &'static [&'static str]) -> &'static [&'static str] {
-        if self.table == Table::Edges { &[] } else { by_row }
+        if self.table.adds_up() { &[] } else { by_row }
     }
 
     fn column(&mut self, field: &Field) {
@@ -118,7 +118,7 @@ impl Measures {
                     self.put(stored, &of(&ours), &of(&theirs));
                 }
             }
-            // The view says `true` where all rows of the ten seconds do.
+            // The view says `true` where all rows of the bucket do.
             (DataType::Boolean, "mtls") => self.same(stored, "bool_and(mtls)"),
             (DataType::Boolean, _) => self.same(stored, &format!("count(*) filter (where {stored})")),
             (DataType::Utf8, "body") => {
@@ -131,7 +131,7 @@ impl Measures {
                 for aggregate in self.aggregates(&["count", "min", "max"]) {
                     self.put(stored, &format!("{aggregate}({seen})"), &format!("{aggregate}({stored})"));
                 }
-                if self.table != Table::Edges {
+                if !self.table.adds_up() {
                     let theirs = format!("coalesce(sum(strlen({stored})), 0)");
                     self.put(stored, &format!("coalesce(sum(octet_length({seen})), 0)"), &theirs);
                 }

@@ -9,6 +9,7 @@
 //! 1 % or with any active finding, and `ok` otherwise. `breaker` is what active hints (`open`, `ejected`,
 //! `soft`) or, after them, the proxies' last answers say, and `closed` otherwise.
 
+mod buckets;
 mod health;
 mod shape;
 
@@ -24,12 +25,13 @@ use weir_model::{Sketch, UnixNanos};
 use super::window::Window;
 use super::{ApiError, State, findings, hints, reader, text};
 use crate::engine::Answer;
+use buckets::Buckets;
 use shape::{Edge, Graph};
 
 /// The window where none is named.
 const LATELY: Duration = Duration::from_secs(60);
-/// Length of a bucket of the view `edges`.
-const BUCKET_NS: u64 = 10_000_000_000;
+/// Rows are dropped by whole days: what is younger is in every table.
+const KEPT: Duration = Duration::from_secs(86_400);
 
 #[derive(Deserialize)]
 pub(super) struct Request {
@@ -60,17 +62,22 @@ pub(super) async fn get(
             return Err(ApiError::bad_request(message));
         }
     };
-    let mut window =
-        Window::parse(request.from.as_deref(), request.to.as_deref(), LATELY, state.clock.now())?;
-    // Whole buckets: one that began before `from` has calls from after it.
-    window.from = UnixNanos(window.from.0 - window.from.0 % BUCKET_NS);
-
-    let sql = edges_sql(window, level);
-    let answer = state.ask(&sql).await?;
+    let now = state.clock.now();
+    let asked = Window::parse(request.from.as_deref(), request.to.as_deref(), LATELY, now)?;
+    let mut buckets = Buckets::for_window(asked);
+    let (window, sql, answer) = loop {
+        let window = buckets.whole(asked);
+        let sql = edges_sql(buckets.view(), window, level);
+        let answer = state.ask(&sql).await?;
+        match buckets.coarser() {
+            Some(coarser) if answer.stats.rows == 0 && asked.to + KEPT < now => buckets = coarser,
+            _ => break (window, sql, answer),
+        }
+    };
     let edges = edges_of(&answer, window);
     let findings = findings::active(&state, window).await?;
     let hints = hints::recent(&state, window, health::BREAKER_MEMORY).await?;
-    let graph = Graph { window, level, edges, findings, hints };
+    let graph = Graph { view: buckets.view(), window, level, edges, findings, hints };
     let (nodes, edges) = graph.shown();
     Ok(Json(json!({
         "from": text::rfc3339(window.from.0 as i64),
@@ -83,7 +90,7 @@ pub(super) async fn get(
 }
 
 /// Every edge as its best reporter saw it.
-fn edges_sql(window: Window, level: Level) -> String {
+fn edges_sql(view: &str, window: Window, level: Level) -> String {
     let (from, to) = (text::moment(window.from), text::moment(window.to));
     let endpoint = if level == Level::Workload { "endpoint" } else { "'' AS endpoint" };
     let group = if level == Level::Workload { ", endpoint" } else { "" };
@@ -98,7 +105,7 @@ SELECT * FROM (
                sum(calls) AS calls, sum(errors) AS errors, sum(client_errors) AS client_errors,
                sum(refused) AS refused, sketch_merge(sketch) AS sketch, bool_and(mtls) AS mtls,
                min(time) AS first_seen
-        FROM edges WHERE time >= {from} AND time < {to}
+        FROM {view} WHERE time >= {from} AND time < {to}
         GROUP BY client, server{group}, protocol, reporter))
 WHERE choice = 1
 ORDER BY client, server, endpoint, protocol"

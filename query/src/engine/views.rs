@@ -63,11 +63,12 @@ impl StoredView {
     }
 
     fn new(table: Table) -> Self {
-        let name = match table {
-            // The view `edges` adds these rows up, the view `exemplars` gives them labels.
-            Table::Edges => derived::EDGE_ROWS,
-            Table::Exemplars => derived::EXEMPLAR_ROWS,
-            table => table.name(),
+        // The views of the service graph add these rows up, the view `exemplars` gives them labels.
+        let added_up = derived::EDGE_ROWS.iter().find(|(of, _)| *of == table);
+        let name = match added_up {
+            Some((_, name)) => name,
+            None if table == Table::Exemplars => derived::EXEMPLAR_ROWS,
+            None => table.name(),
         };
         let columns = columns(table);
         let schema = view_schema(table, &columns).unwrap_or_else(|_| Arc::new(Schema::empty()));

@@ -232,16 +232,16 @@ impl Rounds {
     /// Stores what there is, all of it or nothing; false where it must be tried again.
     async fn write(&mut self) -> bool {
         let increments = self.builder.take_increments();
-        let edges = match rows::edges(&increments) {
-            Ok(edges) => edges,
-            Err(error) => {
-                tracing::error!(%error, "rows of `edges` could not be made");
-                self.counters.unused.add("unfit", increments.len() as u64);
-                RecordBatch::new_empty(Table::Edges.schema())
-            }
-        };
         let mut parts: Vec<(Table, RecordBatch)> = self.outbox.iter().cloned().collect();
-        parts.push((Table::Edges, edges));
+        for (table, seconds) in Table::GRAPH {
+            match rows::edges(table, seconds, &increments) {
+                Ok(edges) => parts.push((table, edges)),
+                Err(error) => {
+                    tracing::error!(%error, "rows of `{}` could not be made", table.name());
+                    self.counters.unused.add("unfit", increments.len() as u64);
+                }
+            }
+        }
         let stored: Vec<(Table, usize)> =
             parts.iter().map(|(table, rows)| (*table, rows.num_rows())).collect();
         if stored.iter().all(|(_, rows)| *rows == 0) {

@@ -60,13 +60,18 @@ impl<T> Columns<'_, T> {
     }
 }
 
-/// What is added to the service graph.
-pub(super) fn edges(increments: &[EdgeIncrement]) -> Result<RecordBatch, ArrowError> {
+/// What is added to the service graph, by buckets of `seconds` as `table` has them.
+pub(super) fn edges(
+    table: Table,
+    seconds: u64,
+    increments: &[EdgeIncrement],
+) -> Result<RecordBatch, ArrowError> {
     let c = Columns(increments);
-    c.rows(Table::Edges, |name| {
+    let bucket = |e: &EdgeIncrement| UnixNanos(e.time.0 - e.time.0 % (seconds * 1_000_000_000));
+    c.rows(table, |name| {
         Some(match name {
-            "time" => c.micros(|e| e.time),
-            "time_nanos" => c.nanos(|e| e.time),
+            "time" => c.micros(bucket),
+            "time_nanos" => c.nanos(bucket),
             "client" => c.text(|e| &e.edge.client),
             "server" => c.text(|e| &e.edge.server),
             "endpoint" => c.text(|e| &e.edge.endpoint),

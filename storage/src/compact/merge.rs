@@ -1,4 +1,4 @@
-//! The merge: a few batches of each file in memory, rows out in sort order, duplicates left out.
+//! The merge: a few batches of each file in memory, rows out in sort order, duplicates left out, increments added up.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -11,7 +11,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
-use super::Job;
+use super::{Job, sums};
 use crate::files::{self, FileName, FileWriter};
 use crate::{DataFile, FlushError, Table, gather};
 
@@ -109,7 +109,8 @@ fn sort_keys(table: Table) -> Result<RowConverter, ArrowError> {
     RowConverter::new(table.sort_columns().iter().map(field).collect::<Result<_, ArrowError>>()?)
 }
 
-fn columns(batch: &RecordBatch, names: &[&str]) -> Result<Vec<ArrayRef>, ArrowError> {
+/// The columns of `batch` by these names.
+pub(super) fn columns(batch: &RecordBatch, names: &[&str]) -> Result<Vec<ArrayRef>, ArrowError> {
     let missing = |name: &str| ArrowError::SchemaError(format!("no column `{name}`"));
     names.iter().map(|name| batch.column_by_name(name).cloned().ok_or_else(|| missing(name))).collect()
 }
@@ -223,8 +224,13 @@ impl Output {
     /// Writes the rows of complete groups and lets go of batches that nothing is taken from any more.
     fn flush(&mut self, sources: &mut [Source]) -> Result<(), ParquetError> {
         let held: Vec<&RecordBatch> = self.held.iter().collect();
-        for chunk in self.taken[..self.group].chunks(CHUNK_ROWS) {
-            self.writer.write(&gather::rows(self.table, &held, chunk)?)?;
+        let complete = &self.taken[..self.group];
+        if self.table.adds_up() {
+            self.writer.write(&sums::by_bucket(&gather::rows(self.table, &held, complete)?)?)?;
+        } else {
+            for chunk in complete.chunks(CHUNK_ROWS) {
+                self.writer.write(&gather::rows(self.table, &held, chunk)?)?;
+            }
         }
         self.taken.drain(..self.group);
         self.group = 0;

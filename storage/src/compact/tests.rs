@@ -1,15 +1,17 @@
 //! Compaction keeps each row once, whatever happens meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
-use weir_model::Clock;
+use weir_model::{Clock, Sketch};
 
 use super::*;
 use crate::tests::{NOON, batch, one, read, rows_of, samples, seen, spans, spans_seen, times};
@@ -274,4 +276,101 @@ proptest! {
         });
         prop_assert_eq!(merged, expected);
     }
+}
+
+/// (bucket, client, endpoint, calls, latency in milliseconds): a few of each, so that they meet.
+type Increment = (u8, u8, u8, u32, u16);
+
+fn increments(table: Table, rows: &[Increment]) -> RecordBatch {
+    let text = |prefix: &str, pick: fn(&Increment) -> u8| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| format!("{prefix}{}", pick(row)))))
+    };
+    let sketch = |row: &Increment| {
+        let mut sketch = Sketch::default();
+        sketch.record_many(f64::from(row.4) / 1e3, u64::from(row.3));
+        sketch.to_bytes()
+    };
+    batch(
+        table,
+        rows.len(),
+        &[
+            ("time", times(rows.iter().map(|row| NOON + i64::from(row.0) * 10_000_000).collect())),
+            ("client", text("c", |row| row.1)),
+            ("endpoint", text("e", |row| row.2)),
+            ("calls", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| i64::from(row.3))))),
+            ("sketch", Arc::new(BinaryArray::from_iter_values(rows.iter().map(sketch)))),
+            ("mtls", Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.1 == 0 || row.3 > 2))))),
+        ],
+    )
+}
+
+/// Calls, latencies and whether all was encrypted, by bucket, client and endpoint; and the rows that say so.
+type Buckets = BTreeMap<(i64, String, String), (i64, Sketch, bool)>;
+
+fn buckets(batches: &[RecordBatch]) -> (Buckets, usize) {
+    let mut buckets = Buckets::new();
+    for batch in batches {
+        let column = |name: &str| batch.column_by_name(name).unwrap();
+        let time = column("time").as_primitive::<TimestampMicrosecondType>();
+        let (client, endpoint) = (column("client").as_string::<i32>(), column("endpoint").as_string::<i32>());
+        let calls = column("calls").as_primitive::<Int64Type>();
+        let (sketch, mtls) = (column("sketch").as_binary::<i32>(), column("mtls").as_boolean());
+        for row in 0..batch.num_rows() {
+            let key = (time.value(row), client.value(row).to_owned(), endpoint.value(row).to_owned());
+            let of = buckets.entry(key).or_insert((0, Sketch::default(), true));
+            of.0 += calls.value(row);
+            of.1.merge(&Sketch::from_bytes(sketch.value(row)).unwrap());
+            of.2 &= mtls.value(row);
+        }
+    }
+    (buckets, batches.iter().map(RecordBatch::num_rows).sum())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn increments_of_a_bucket_become_their_sum_and_nothing_is_lost(
+        flushes in prop::collection::vec(
+            prop::collection::vec((0..3_u8, 0..3_u8, 0..3_u8, 0..5_u32, 1..4_u16), 1..40), 2..6),
+        hourly in any::<bool>(),
+    ) {
+        let table = if hourly { Table::EdgesHour } else { Table::Edges };
+        let written: Vec<RecordBatch> = flushes.iter().map(|rows| increments(table, rows)).collect();
+        let (expected, _) = buckets(&written);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let merged = runtime.block_on(async {
+            let (dir, now) = (tempfile::tempdir().unwrap(), noon());
+            let storage = open_at(dir.path(), &now, None).await;
+            for rows in written {
+                flush(&storage, table, rows).await;
+            }
+            pass(&now, DAY);
+            storage.compact().await.unwrap();
+            let [file] = &paths(&storage, table)[..] else { panic!("more than one file is left") };
+            read(file)
+        });
+        let (found, rows) = buckets(&merged);
+        prop_assert_eq!(rows, expected.len(), "a row for each bucket");
+        let keys = |buckets: &Buckets| buckets.iter().map(|(key, (calls, latency, mtls))| {
+            (key.clone(), *calls, latency.buckets().collect::<Vec<_>>(), *mtls)
+        }).collect::<Vec<_>>();
+        prop_assert_eq!(keys(&found), keys(&expected));
+        let order = |batch: &RecordBatch| batch.column_by_name("time").unwrap()
+            .as_primitive::<TimestampMicrosecondType>().values().to_vec();
+        prop_assert!(merged.iter().flat_map(order).is_sorted());
+    }
+}
+
+#[tokio::test]
+async fn a_sketch_that_cannot_be_read_is_left_alone() {
+    let rows = increments(Table::Edges, &[(0, 0, 0, 1, 1), (0, 0, 0, 2, 1), (0, 0, 0, 4, 1)]);
+    let mut columns = rows.columns().to_vec();
+    let good = rows.column_by_name("sketch").unwrap().as_binary::<i32>();
+    let sketches = BinaryArray::from_iter_values([good.value(0), b"nonsense", good.value(2)]);
+    columns[rows.schema().index_of("sketch").unwrap()] = Arc::new(sketches);
+    let rows = RecordBatch::try_new(rows.schema(), columns).unwrap();
+    let summed = sums::by_bucket(&rows).unwrap();
+    let calls = summed.column_by_name("calls").unwrap().as_primitive::<Int64Type>().values().to_vec();
+    assert_eq!(calls, [5, 2]);
+    assert_eq!(summed.column_by_name("sketch").unwrap().as_binary::<i32>().value(1), b"nonsense");
 }

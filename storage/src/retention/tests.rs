@@ -125,6 +125,19 @@ fn labels_stay_as_long_as_what_they_name() {
     assert!(of_series(&[(None, Some(Table::Series), age(1))]).is_empty(), "no sample loses its labels");
 }
 
+#[test]
+fn rollups_stay_unless_they_are_named() {
+    let all = [file(Table::Edges, 9, 1), file(Table::EdgesMinute, 9, 1), file(Table::EdgesHour, 9, 1)];
+    let general = retention(&[(None, None, Keep { age: Some(DAY), bytes: Some(0) })]);
+    assert_eq!(gone(&general, "shop", &all), [(Table::Edges, 9, 1)]);
+    let named = retention(&[
+        (None, Some(Table::EdgesMinute), age(8)),
+        (Some("shop"), Some(Table::EdgesHour), bytes(0)),
+    ]);
+    assert_eq!(gone(&named, "shop", &all), [(Table::EdgesMinute, 9, 1), (Table::EdgesHour, 9, 1)]);
+    assert_eq!(gone(&named, "audit", &all), [(Table::EdgesMinute, 9, 1)]);
+}
+
 async fn open_at(dir: &Path, now: &Arc<AtomicU64>, retention: Retention) -> Storage {
     let now = Arc::clone(now);
     let clock = Clock::new(move || UnixNanos(now.load(Ordering::Relaxed)));

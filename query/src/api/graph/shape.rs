@@ -47,6 +47,8 @@ pub(super) struct Edge {
 
 /// Everything the graph is drawn from.
 pub(super) struct Graph {
+    /// Which view its numbers are from.
+    pub(super) view: &'static str,
     pub(super) window: Window,
     pub(super) level: Level,
     pub(super) edges: Vec<Edge>,
@@ -153,7 +155,7 @@ impl Graph {
         shown
     }
 
-    /// Which rows of `edges` an edge is made of.
+    /// Which rows an edge is made of.
     fn condition(&self, edge: &Edge) -> String {
         let mut condition = format!(
             "client = {} AND server = {} AND protocol = {} AND reporter = {}",
@@ -168,7 +170,7 @@ impl Graph {
         condition
     }
 
-    /// The numbers of the rows of `edges` that satisfy `condition`.
+    /// The numbers of the rows that satisfy `condition`.
     fn numbers(&self, condition: &str, seconds: f64) -> String {
         let (from, to) = (text::moment(self.window.from), text::moment(self.window.to));
         format!(
@@ -178,9 +180,10 @@ SELECT coalesce(sum(calls), 0) AS calls, coalesce(sum(calls), 0) / {seconds:?} A
        1000 * sketch_quantile(sketch_merge(sketch), 0.5) AS p50_ms,
        1000 * sketch_quantile(sketch_merge(sketch), 0.9) AS p90_ms,
        1000 * sketch_quantile(sketch_merge(sketch), 0.99) AS p99_ms
-FROM edges
+FROM {view}
 WHERE time >= {from} AND time < {to}
-  AND {condition}"
+  AND {condition}",
+            view = self.view
         )
     }
 }

@@ -35,3 +35,15 @@ async fn a_window_without_calls_is_empty() {
     let (_, graph) = get(&state(), "/api/graph?from=2026-11-24T12:00:09Z&to=1795521620").await;
     assert_eq!(graph["edges"].as_array().unwrap().len(), 2, "the bucket that began before `from`");
 }
+
+#[tokio::test]
+async fn what_is_kept_by_the_minute_alone_is_shown_by_the_minute() {
+    let state = state();
+    let (_, graph) = get(&state, "/api/graph?from=2026-11-21T11:59:55Z&to=2026-11-21T12:00:30Z").await;
+    assert_eq!(graph["from"], "2026-11-21T11:59:00.000000000Z");
+    assert_eq!(graph["edges"].as_array().unwrap().len(), 2);
+    assert!(graph["sql"].as_str().unwrap().contains("FROM edges_1m WHERE"), "{}", graph["sql"]);
+    for shown in graph["edges"].as_array().unwrap().iter().chain(graph["nodes"].as_array().unwrap()) {
+        asked(&state, shown).await;
+    }
+}

@@ -16,6 +16,8 @@ pub(super) fn of_view(view: &str) -> &'static str {
         }
         "traces" => "a trace, made of its spans",
         "edges" => "ten seconds of one edge of the service graph, as one side reported it",
+        "edges_1m" => "a minute of one edge of the service graph: as `edges`, kept longer",
+        "edges_1h" => "an hour of one edge of the service graph: as `edges`, kept longest",
         "service_graph" => "an edge of the service graph over all time, as its best reporter saw it",
         "findings" => "a finding when it opened, changed or was resolved",
         "hints" => "a hint when it was issued, renewed or withdrawn, or what a proxy answered",
@@ -47,6 +49,8 @@ const IN_VIEW: &[(&str, &str, &str)] = &[
     ("traces", "errors", "number of spans with status `error`"),
     ("traces", "services", "services that took part, sorted"),
     ("edges", "time", "start of the ten seconds"),
+    ("edges_1m", "time", "start of the minute"),
+    ("edges_1h", "time", "start of the hour"),
     ("series", "time", "when it was first seen that day"),
     ("series", "service", "service of the first point that day, as its resource names it"),
     (

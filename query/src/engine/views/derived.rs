@@ -1,17 +1,23 @@
 //! The views that are defined by SQL over other views. Time filters reach the stored rows wherever time is
 //! one of the columns that a view groups by.
 
+use weir_storage::Table;
+
 use super::super::catalog::{Column, View};
 use super::comments;
 
-/// The rows of the stored table `edges`: increments, several to a bucket.
-pub(super) const EDGE_ROWS: &str = "edge_increments";
+/// The rows of the stored tables of the service graph: increments, several to a bucket.
+pub(super) const EDGE_ROWS: [(Table, &str); 3] = [
+    (Table::Edges, "edge_increments"),
+    (Table::EdgesMinute, "edge_increments_1m"),
+    (Table::EdgesHour, "edge_increments_1h"),
+];
 
 /// The rows of the stored table `exemplars`, without labels.
 pub(super) const EXEMPLAR_ROWS: &str = "exemplar_rows";
 
 /// What only these views are made from, and nobody else sees.
-pub(super) const MADE_FROM: [&str; 2] = [EDGE_ROWS, EXEMPLAR_ROWS];
+pub(super) const MADE_FROM: [&str; 4] = [EDGE_ROWS[0].1, EDGE_ROWS[1].1, EDGE_ROWS[2].1, EXEMPLAR_ROWS];
 
 /// A view with its definition.
 pub(super) struct Derived {
@@ -34,11 +40,16 @@ impl Derived {
 }
 
 /// All of them.
-pub(super) const ALL: &[Derived] = &[EDGES, SERVICE_GRAPH, TRACES, METRICS, EXEMPLARS];
+pub(super) const ALL: &[Derived] =
+    &[EDGES, EDGES_MINUTE, EDGES_HOUR, SERVICE_GRAPH, TRACES, METRICS, EXEMPLARS];
 
-const EDGES: Derived = Derived {
-    name: "edges",
-    text: "\
+/// The view `$name`, which adds up the rows of `$rows`.
+macro_rules! buckets {
+    ($name:literal, $rows:literal) => {
+        Derived {
+            name: $name,
+            text: concat!(
+                "\
 SELECT time, client, server, endpoint, protocol, reporter,
        sum(calls) AS calls, sum(errors) AS errors, sum(client_errors) AS client_errors,
        sum(refused) AS refused, sum(probes) AS probes, sum(duration_sum_ns) AS duration_sum_ns,
@@ -46,28 +57,39 @@ SELECT time, client, server, endpoint, protocol, reporter,
        1000 * sketch_quantile(sketch_merge(sketch), 0.5) AS p50_ms,
        1000 * sketch_quantile(sketch_merge(sketch), 0.9) AS p90_ms,
        1000 * sketch_quantile(sketch_merge(sketch), 0.99) AS p99_ms
-FROM edge_increments
-GROUP BY time, client, server, endpoint, protocol, reporter",
-    columns: &[
-        ("time", "timestamp(ns)"),
-        ("client", "text"),
-        ("server", "text"),
-        ("endpoint", "text"),
-        ("protocol", "text"),
-        ("reporter", "text"),
-        ("calls", "bigint"),
-        ("errors", "bigint"),
-        ("client_errors", "bigint"),
-        ("refused", "bigint"),
-        ("probes", "bigint"),
-        ("duration_sum_ns", "bigint"),
-        ("sketch", "binary"),
-        ("mtls", "boolean"),
-        ("p50_ms", "double"),
-        ("p90_ms", "double"),
-        ("p99_ms", "double"),
-    ],
-};
+FROM ",
+                $rows,
+                "
+GROUP BY time, client, server, endpoint, protocol, reporter"
+            ),
+            columns: BUCKETS,
+        }
+    };
+}
+
+const EDGES: Derived = buckets!("edges", "edge_increments");
+const EDGES_MINUTE: Derived = buckets!("edges_1m", "edge_increments_1m");
+const EDGES_HOUR: Derived = buckets!("edges_1h", "edge_increments_1h");
+
+const BUCKETS: &[(&str, &str)] = &[
+    ("time", "timestamp(ns)"),
+    ("client", "text"),
+    ("server", "text"),
+    ("endpoint", "text"),
+    ("protocol", "text"),
+    ("reporter", "text"),
+    ("calls", "bigint"),
+    ("errors", "bigint"),
+    ("client_errors", "bigint"),
+    ("refused", "bigint"),
+    ("probes", "bigint"),
+    ("duration_sum_ns", "bigint"),
+    ("sketch", "binary"),
+    ("mtls", "boolean"),
+    ("p50_ms", "double"),
+    ("p90_ms", "double"),
+    ("p99_ms", "double"),
+];
 
 // Of the sides that reported an edge, the caller's numbers count, then the callee's, then those from spans.
 const SERVICE_GRAPH: Derived = Derived {

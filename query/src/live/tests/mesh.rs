@@ -79,6 +79,15 @@ pub(super) struct Counted {
 }
 
 impl Counted {
+    fn merge(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.errors += other.errors;
+        self.client_errors += other.client_errors;
+        self.refused += other.refused;
+        self.probes += other.probes;
+        self.sketch.merge(&other.sketch);
+    }
+
     pub(super) fn add(&mut self, call: &Call) {
         if call.class == "refused" {
             self.refused += 1;
@@ -224,8 +233,13 @@ impl Mesh {
 
     /// What the hot rows of `edges` add up to.
     pub(super) fn edges(&self) -> BTreeMap<Key, Counted> {
+        self.buckets(Table::Edges)
+    }
+
+    /// What the hot rows of a table of the service graph add up to.
+    fn buckets(&self, table: Table) -> BTreeMap<Key, Counted> {
         let mut all: BTreeMap<Key, Counted> = BTreeMap::new();
-        let view = self.storage.snapshot(&TenantId::default()).table(Table::Edges);
+        let view = self.storage.snapshot(&TenantId::default()).table(table);
         for (_, batch) in view.hot.iter() {
             let text = |name: &str, row| {
                 batch.column_by_name(name).unwrap().as_string::<i32>().value(row).to_owned()
@@ -253,9 +267,16 @@ impl Mesh {
         all
     }
 
-    /// The rows of `edges` are what was reported, no more and no less.
+    /// The rows of `edges` are what was reported, no more and no less, and those of longer buckets are the same.
     pub(super) fn assert_edges(&self) {
-        assert_eq!(self.edges(), self.reported);
+        for (table, seconds) in Table::GRAPH {
+            let mut reported: BTreeMap<Key, Counted> = BTreeMap::new();
+            for ((time, client, server, endpoint, reporter), of_bucket) in self.reported.clone() {
+                let bucket = (time - time % seconds, client, server, endpoint, reporter);
+                reported.entry(bucket).or_default().merge(&of_bucket);
+            }
+            assert_eq!(self.buckets(table), reported, "{}", table.name());
+        }
     }
 
     /// The routes of the HTTP API over what is stored.
