@@ -14,9 +14,10 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tokio::time::Instant;
 use weir_model::{Clock, TenantId, UnixNanos};
 
-use crate::{Options, Snapshot, Storage, Table, WriteBatch};
+use crate::{OpenError, Options, Snapshot, Storage, Table, WriteBatch};
 
 /// Options for `dir` that flush when told to only.
 pub(crate) fn options(dir: &Path) -> Options {
@@ -27,8 +28,15 @@ pub(crate) fn options(dir: &Path) -> Options {
     }
 }
 
+/// Opens `dir` as soon as a flush that its last owner left behind lets go of it.
 pub(crate) async fn open(dir: &Path) -> Storage {
-    Storage::open(options(dir)).await.expect("the directory opens")
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Storage::open(options(dir)).await {
+            Err(OpenError::Locked { .. }) if Instant::now() < deadline => tokio::task::yield_now().await,
+            opened => return opened.expect("the directory opens"),
+        }
+    }
 }
 
 pub(crate) fn one(table: Table, rows: RecordBatch) -> WriteBatch {
