@@ -4,6 +4,7 @@
 //! A flag wins over its `WEIR_*` variable, the variable over the file, the file over the default.
 
 mod retention;
+mod sampling;
 mod units;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use clap::Args;
 use weir_model::hint::Mode;
 use weir_model::{TenantId, limits};
-use weir_storage::{Ack, Acks, Retention};
+use weir_storage::{Ack, Acks, Retention, Samplings};
 
 use crate::{export, telemetry};
 
@@ -40,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) flush_bytes: usize,
     /// How long rows are kept.
     pub(crate) retention: Retention,
+    /// Which traces stay when their day is over.
+    pub(crate) samplings: Samplings,
     /// What an answer to a sender of telemetry promises.
     pub(crate) acks: Acks,
     /// Which of its own spans the program makes, and where they go.
@@ -81,6 +84,9 @@ pub(crate) struct Overrides {
     /// Size of a tenant's tables beyond which the oldest files go, such as 100GiB, or unbounded [default: unbounded]
     #[arg(long, env = "WEIR_RETENTION_SIZE", value_name = "SIZE")]
     pub(crate) retention_size: Option<String>,
+    /// Share of ordinary traces that stay when their day is over; failed, slow and rare ones do anyway [default: 1]
+    #[arg(long, env = "WEIR_SAMPLING_RATE", value_name = "SHARE")]
+    pub(crate) sampling_rate: Option<String>,
     /// When telemetry is acknowledged: fsync (synced), os (handed to the system) or object (in a table) [default: fsync]
     #[arg(long, env = "WEIR_STORAGE_ACK", value_name = "MODE")]
     pub(crate) ack: Option<String>,
@@ -193,6 +199,7 @@ impl Written {
             ("storage.flush_bytes", overrides.flush_bytes),
             ("retention.age", overrides.retention_age),
             ("retention.size", overrides.retention_size),
+            ("sampling.rate", overrides.sampling_rate),
             ("storage.ack", overrides.ack),
             ("telemetry.sample", overrides.telemetry_sample),
             ("telemetry.endpoint", overrides.telemetry_endpoint),
@@ -236,6 +243,7 @@ impl Written {
                 |t| units::bytes(t).filter(|b| (1 << 20..=1 << 30).contains(b)),
             ),
             retention: take.retention(),
+            samplings: take.samplings(),
             acks: take.acks(),
             telemetry: take.telemetry(),
             hints: take.value("analysis.hints", "dry_run, advise or enforce", Mode::DryRun, |t| match t {

@@ -62,6 +62,7 @@ pub(crate) async fn start(
         flush_age: config.flush_age,
         flush_bytes: config.flush_bytes,
         retention: config.retention.clone(),
+        samplings: config.samplings.clone(),
         acks: config.acks.clone(),
     })
     .await?;

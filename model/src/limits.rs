@@ -55,6 +55,11 @@ pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 pub const FLUSHED_ROWS_AGE: Duration = Duration::from_secs(30);
 /// … and how many bytes of them, per tenant and table; the oldest go first and are counted.
 pub const FLUSHED_ROWS_BYTES: usize = 32 << 20;
+/// Operations of a tenant's day that tail sampling tells apart; a day with more of them stays as it is.
+pub const SAMPLED_OPERATIONS: usize = 50_000;
+/// Traces out of the ordinary of a tenant's day that tail sampling marks, at about 16 bytes each; a day with more of
+/// them stays as it is.
+pub const SAMPLED_TRACES: usize = 4_000_000;
 /// Tenants that one data directory holds; writes of further ones are refused.
 pub const TENANTS: usize = 1_000;
 /// Days for which the label index remembers that a series' row is stored; an older day's is written again.

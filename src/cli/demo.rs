@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use weir_model::hint::Mode;
 use weir_model::{TenantId, limits};
-use weir_storage::{Acks, Retention};
+use weir_storage::{Acks, Retention, Samplings};
 
 use crate::config::Config;
 use crate::demo::{DemoArgs, DemoVerb, Shop};
@@ -54,6 +54,7 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
         flush_age: limits::FLUSH_AGE,
         flush_bytes: limits::FLUSH_BYTES,
         retention: Retention::default(),
+        samplings: Samplings::default(),
         acks: Acks::default(),
         telemetry: telemetry::Settings::default(),
         hints: if args.no_hints { Mode::DryRun } else { Mode::Enforce },

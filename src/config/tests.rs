@@ -1,4 +1,4 @@
-use weir_storage::{Keep, Table};
+use weir_storage::{Keep, Sampling, Slow, Table};
 
 use super::*;
 
@@ -48,6 +48,32 @@ fn rows_are_kept_by_age_and_size_for_all_or_for_some() {
         "retention.series: labels are kept as long as what they name",
         "retention.logs.size: expected a size, as in `100GiB`, or `unbounded`, found `all`",
         "tenants.a b.retention: `a b` is no name of a tenant",
+    ] {
+        assert!(error.contains(part), "`{part}` is missing in:\n{error}");
+    }
+}
+
+#[test]
+fn traces_are_sampled_as_it_is_said() {
+    let of = |text: &str| load_text(text, Overrides::default()).map(|config| config.samplings);
+    assert_eq!(of(""), Ok(Samplings::default()));
+    let text = "[sampling]\nrate = 0.1\nslow = '2s'\n[tenants.audit.sampling]\nrate = 1\n[tenants.shop.sampling]\nslow = 'p95'\nrare = 5";
+    let default = Sampling { rate: 0.1, slow: Slow::From(Duration::from_secs(2)), rare: 100 };
+    let tenants = [
+        ("audit", Sampling { rate: 1.0, ..default }),
+        ("shop", Sampling { slow: Slow::Quantile(0.95), rare: 5, ..default }),
+    ];
+    let tenants = tenants.map(|(name, sampling)| (TenantId::new(name).unwrap(), sampling));
+    assert_eq!(of(text), Ok(Samplings { default, tenants: HashMap::from(tenants) }));
+    let error =
+        of("[sampling]\nrate = 0\nslow = 'p100'\nrare = -1\nfast = 1\n[tenants.'a b'.sampling]\nrate = 1")
+            .unwrap_err();
+    for part in [
+        "sampling.rate: expected a share above 0 and up to 1, found `0`",
+        "sampling.slow: expected a quantile, as in `p99`, a duration, as in `2s`, or `never`, found `p100`",
+        "sampling.rare: expected a number of spans, found `-1`",
+        "sampling.fast: no such key",
+        "tenants.a b.sampling: `a b` is no name of a tenant",
     ] {
         assert!(error.contains(part), "`{part}` is missing in:\n{error}");
     }

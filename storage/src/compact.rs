@@ -7,10 +7,13 @@
 //! table and puts the output in, marked as no change of data. Readers that hold an older snapshot keep
 //! reading the inputs: files leave the disk an hour after they left the table ([`vacuum`]).
 //!
+//! When a day is over its traces may be sampled ([`sample`]).
+//!
 //! A crash leaves either the old files or the new one in the log, and perhaps a file that nobody names.
 
 mod merge;
 mod pick;
+mod sample;
 mod sums;
 mod vacuum;
 
@@ -21,6 +24,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use weir_model::{TenantId, UnixNanos};
 
+use crate::delta::Change;
 use crate::flush::Flusher;
 use crate::lock::STAGING;
 use crate::retention::expire;
@@ -29,11 +33,12 @@ use crate::shared::{Shared, lock};
 use crate::{DataFile, FlushError, Table, integrity};
 use merge::Merged;
 use pick::pick;
+pub(crate) use sample::sample;
 pub(crate) use vacuum::sweep;
 
 /// Pause between two looks for something to do.
 const EVERY: Duration = Duration::from_secs(10);
-/// Pause between two sweeps for files that no table names any more.
+/// Pause between two sweeps for files that no table names any more, and for days to sample.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long after its end a day is over: late rows have come by then.
 const DAY_GRACE: Duration = Duration::from_secs(3600);
@@ -92,6 +97,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         since_sweep += EVERY;
         if since_sweep >= SWEEP_EVERY {
             since_sweep = Duration::ZERO;
+            if let Err(e) = sample(&shared).await {
+                tracing::warn!(error = %e, "days that are over cannot be sampled");
+            }
             if let Err(e) = sweep(&shared).await {
                 tracing::warn!(error = %e, "files that no table names cannot be removed");
             }
@@ -148,7 +156,9 @@ async fn commit(shared: &Shared, job: &Job, merged: Merged) -> Result<Option<Com
         return Ok(None);
     };
     let now = shared.clock.now();
-    if let Err(source) = log.replace(&job.inputs, std::slice::from_ref(&merged.file), now).await {
+    if let Err(source) =
+        log.replace(&job.inputs, std::slice::from_ref(&merged.file), Change::Merge, now).await
+    {
         open.logs.remove(&key);
         return Err(FlushError::Commit { table: job.table, source: Box::new(source) });
     }

@@ -35,6 +35,17 @@ const CHECKPOINT_INTERVAL: &str = "100";
 /// How long commits behind a checkpoint are kept: time travel of a day.
 const LOG_RETENTION: &str = "interval 1 days";
 
+/// What putting files in the place of others does to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// They are the same.
+    Merge,
+    /// They are gone.
+    Drop,
+    /// Some are gone, others weigh more.
+    Sample,
+}
+
 /// The open log of one table.
 pub(crate) struct TableLog {
     table: Table,
@@ -125,16 +136,17 @@ impl TableLog {
         Ok(())
     }
 
-    /// Commits that `new` files hold what `old` ones held; without new ones, that these rows are no more.
+    /// Commits that `new` files are in the place of `old` ones.
     ///
     /// An error does not tell whether the commit happened: load the log again to know.
     pub(crate) async fn replace(
         &mut self,
         old: &[DataFile],
         new: &[DataFile],
+        change: Change,
         now: UnixNanos,
     ) -> DeltaResult<()> {
-        let data_change = new.is_empty();
+        let data_change = change != Change::Merge;
         let mut actions = Vec::with_capacity(old.len() + new.len());
         for file in old {
             let Add { path, partition_values, size, .. } = self.add(file, now)?;
@@ -151,10 +163,12 @@ impl TableLog {
         for file in new {
             actions.push(Action::Add(Add { data_change, ..self.add(file, now)? }));
         }
-        let operation = if data_change {
-            DeltaOperation::Delete { predicate: None }
-        } else {
-            DeltaOperation::Optimize { predicate: None, target_size: limits::COMPACTED_FILE_BYTES as i64 }
+        let operation = match change {
+            Change::Merge => {
+                DeltaOperation::Optimize { predicate: None, target_size: limits::COMPACTED_FILE_BYTES as i64 }
+            }
+            Change::Drop => DeltaOperation::Delete { predicate: None },
+            Change::Sample => DeltaOperation::Update { predicate: None },
         };
         let commit = CommitBuilder::from(CommitProperties::default().with_create_checkpoint(true))
             .with_actions(actions)

@@ -18,7 +18,7 @@ use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-pub(crate) use name::FileName;
+pub(crate) use name::{FileName, Kind};
 
 use crate::stats::{self, Bounds};
 use crate::{DataFile, FlushError, Table, durable, gather, order};
@@ -94,7 +94,7 @@ fn write_day(
     let file = write_file(table, batches, order, &staged).map_err(|e| failure(table, e));
     let placed = file.and_then(|finished| {
         let (writes, checksum) = ((*through, *through), finished.checksum);
-        let name = FileName { writes, flushed: true, epoch: *epoch, checksum };
+        let name = FileName { writes, kind: Kind::Flushed, epoch: *epoch, checksum };
         place(table, root, day, name, &staged, finished)
     });
     if placed.is_err() {
@@ -155,7 +155,7 @@ pub(crate) fn all_of(root: &Path) -> io::Result<Vec<PathBuf>> {
 /// `through`, and the rows behind it are still in the write-ahead log. No flush of the table may be running.
 pub(crate) fn remove_leftovers(root: &Path, through: u64) -> io::Result<()> {
     for path in all_of(root)? {
-        if FileName::of(&path).is_some_and(|name| name.flushed && name.writes.1 > through) {
+        if FileName::of(&path).is_some_and(|name| name.kind == Kind::Flushed && name.writes.1 > through) {
             tracing::info!(file = %path.display(), "a file that was never committed is removed");
             fs::remove_file(&path)?;
         }

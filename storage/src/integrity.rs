@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::delta::Change;
 use crate::files::{self, FileName};
 use crate::lock::STAGING;
 use crate::shared::{Shared, lock};
@@ -167,7 +168,7 @@ async fn set_all_aside(shared: &Shared) -> Result<usize, FlushError> {
             note(table, &root, &staging, file, reason).map_err(failed)?;
         }
         let files: Vec<DataFile> = damaged.iter().map(|damaged| damaged.file.clone()).collect();
-        if let Err(source) = log.replace(&files, &[], shared.clock.now()).await {
+        if let Err(source) = log.replace(&files, &[], Change::Drop, shared.clock.now()).await {
             open.logs.remove(&key);
             return Err(FlushError::Commit { table, source: Box::new(source) });
         }

@@ -62,6 +62,8 @@ pub(crate) struct Metrics {
     pub(crate) compacted_rows: Count,
     pub(crate) duplicate_rows: Count,
     expired: [Expired; 2],
+    pub(crate) sampled_rows: Count,
+    pub(crate) sampled_out_rows: Count,
     pub(crate) vacuumed_files: Count,
     pub(crate) flushed_at: Moment,
     pub(crate) compacted_at: Moment,
@@ -163,6 +165,8 @@ pub(crate) fn write_prometheus(metrics: &Metrics, status: &Status, out: &mut Str
             "Rows that a merge left out because they were there twice.",
             &m.duplicate_rows,
         ),
+        ("sampled_rows_total", "Spans that tail sampling decided on.", &m.sampled_rows),
+        ("sampled_out_rows_total", "Of these, spans that it dropped.", &m.sampled_out_rows),
         ("vacuumed_files_total", "Files without a table that were removed.", &m.vacuumed_files),
         ("series_collisions_total", "Series rows whose id belongs to other labels.", &m.series_collisions),
     ];

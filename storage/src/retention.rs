@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_model::{TenantId, UnixNanos};
 
+use crate::delta::Change;
 use crate::files::FileName;
 use crate::series::day_of;
 use crate::shared::{Shared, lock};
@@ -151,7 +152,7 @@ async fn expire_all(shared: &Shared) -> Result<u64, FlushError> {
             let key = (tenant.clone(), table);
             let Some(log) = open.logs.get_mut(&key) else { continue };
             let gone: Vec<DataFile> = old.iter().map(|(_, file, _)| (*file).clone()).collect();
-            if let Err(source) = log.replace(&gone, &[], now).await {
+            if let Err(source) = log.replace(&gone, &[], Change::Drop, now).await {
                 open.logs.remove(&key);
                 return Err(FlushError::Commit { table, source: Box::new(source) });
             }

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::state::{Rows, State};
 use crate::wal::replay::Closed;
-use crate::{Acks, FlushError, Options, Retention, SeriesIndex, Status};
+use crate::{Acks, FlushError, Options, Retention, Samplings, SeriesIndex, Status};
 
 /// Locks what no panic leaves half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) flush_age: Duration,
     pub(crate) flush_bytes: usize,
     pub(crate) retention: Retention,
+    pub(crate) samplings: Samplings,
     pub(crate) acks: Acks,
     pub(crate) epoch: u64,
     pub(crate) health: Arc<Health>,
@@ -110,6 +111,7 @@ impl Shared {
             flush_age: options.flush_age,
             flush_bytes: options.flush_bytes,
             retention: options.retention.clone(),
+            samplings: options.samplings.clone(),
             acks: options.acks.clone(),
             epoch,
             health,

@@ -23,8 +23,8 @@ use crate::state::Rows;
 use crate::wal::frame::{self, Part};
 use crate::wal::log::{self, Append, Command};
 use crate::{
-    Ack, Acks, Cursor, Damaged, DataFile, FlushError, OpenError, Retention, SeriesIndex, Snapshot, Table,
-    WriteError,
+    Ack, Acks, Cursor, Damaged, DataFile, FlushError, OpenError, Retention, Samplings, SeriesIndex, Snapshot,
+    Table, WriteError,
 };
 use crate::{coalesce, compact, flush, integrity, metrics};
 
@@ -46,6 +46,8 @@ pub struct Options {
     pub flush_bytes: usize,
     /// How long rows are kept.
     pub retention: Retention,
+    /// Which traces stay when their day is over.
+    pub samplings: Samplings,
     /// When writes are acknowledged.
     pub acks: Acks,
 }
@@ -59,6 +61,7 @@ impl Options {
             flush_age: limits::FLUSH_AGE,
             flush_bytes: limits::FLUSH_BYTES,
             retention: Retention::default(),
+            samplings: Samplings::default(),
             acks: Acks::default(),
         }
     }

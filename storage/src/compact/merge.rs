@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::errors::ParquetError;
 
 use super::{Job, sums};
-use crate::files::{self, FileName, FileWriter};
+use crate::files::{self, FileName, FileWriter, Kind};
 use crate::{DataFile, FlushError, Table, gather};
 
 /// Rows of a file that are in memory at a time.
@@ -35,13 +35,15 @@ pub(super) fn merge(job: &Job) -> Result<Merged, FlushError> {
     let writes = job.inputs.iter().filter_map(|file| Some(FileName::of(&file.path)?.writes));
     let writes = writes.fold((u64::MAX, 0), |(low, high), (a, b)| (low.min(a), high.max(b)));
     let (date, epoch) = (job.inputs[0].date, job.epoch);
+    let is_sampled = FileName::of(&job.inputs[0].path).is_some_and(|name| name.kind == Kind::Sampled);
+    let kind = if is_sampled { Kind::Sampled } else { Kind::Merged };
     let staged =
         format!("{}-{date}-compacted-{:020}-{:020}-{epoch}.parquet", table.name(), writes.0, writes.1);
     let staged = job.staging.join(staged);
     let rows = job.inputs.iter().map(|file| file.rows).sum::<u64>();
     let written = write(table, &job.inputs, rows, &staged).map_err(|e| files::failure(table, e));
     let placed = written.and_then(|(finished, duplicates)| {
-        let name = FileName { writes, flushed: false, epoch, checksum: finished.checksum };
+        let name = FileName { writes, kind, epoch, checksum: finished.checksum };
         let file = files::place(table, &job.root, date, name, &staged, finished)?;
         Ok(Merged { file, duplicates })
     });

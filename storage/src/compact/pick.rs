@@ -3,35 +3,37 @@
 use weir_model::limits;
 
 use crate::DataFile;
-use crate::files::FileName;
+use crate::files::{FileName, Kind};
 
 /// Files of a day that is not over are merged from so many on.
 const AT_LEAST: usize = 8;
 /// Files that are merged at once, at most: each is open and has a batch in memory.
 const AT_MOST: usize = 64;
 
-/// The largest run of neighbours, in the order of the write-ahead log and within one day, that is worth
-/// merging. `today` is the first day that is not over.
+/// The largest run of neighbours, in the order of the write-ahead log and within one day, all of them sampled or
+/// none, that is worth merging. `today` is the first day that is not over.
 pub(super) fn pick(all: &[DataFile], today: i32) -> Option<Vec<DataFile>> {
-    let mut ordered: Vec<(&DataFile, (u64, u64))> =
-        all.iter().filter_map(|file| Some((file, FileName::of(&file.path)?.writes))).collect();
-    ordered.sort_by_key(|(file, writes)| (file.date, *writes));
-    let mut best: Option<&[(&DataFile, (u64, u64))]> = None;
+    let mut ordered: Vec<(&DataFile, FileName)> =
+        all.iter().filter_map(|file| Some((file, FileName::of(&file.path)?))).collect();
+    ordered.sort_by_key(|(file, name)| (file.date, name.writes));
+    let is_sampled = |name: FileName| name.kind == Kind::Sampled;
+    let mut best: Option<&[(&DataFile, FileName)]> = None;
     for start in 0..ordered.len() {
-        let date = ordered[start].0.date;
+        let (DataFile { date, .. }, first) = ordered[start];
         let mut bytes = 0;
         let mut largest = 0;
         for end in start..ordered.len().min(start + AT_MOST) {
-            let file = ordered[end].0;
+            let (file, name) = ordered[end];
             bytes += file.size;
             largest = file.size.max(largest);
             let is_small = file.size < limits::COMPACTED_FILE_BYTES / 2;
-            if file.date != date || !is_small || bytes > limits::COMPACTED_FILE_BYTES {
+            let mixes = file.date != *date || is_sampled(name) != is_sampled(first);
+            if mixes || !is_small || bytes > limits::COMPACTED_FILE_BYTES {
                 break;
             }
             let run = &ordered[start..=end];
             let worth =
-                if date < today { run.len() >= 2 } else { run.len() >= AT_LEAST && largest * 2 <= bytes };
+                if *date < today { run.len() >= 2 } else { run.len() >= AT_LEAST && largest * 2 <= bytes };
             if worth && best.is_none_or(|best| run.len() > best.len()) {
                 best = Some(run);
             }
@@ -84,6 +86,18 @@ mod tests {
         assert_eq!(picked(&files, 5).len(), AT_MOST);
         let files: Vec<_> = (1..=10).map(|n| file(4, n, large / 2)).collect();
         assert_eq!(picked(&files, 5).len(), 4);
+    }
+
+    #[test]
+    fn what_was_sampled_does_not_mix_with_what_was_not() {
+        let mut files: Vec<_> = (1..=4).map(|n| file(4, n, 10)).collect();
+        for (n, file) in files.iter_mut().enumerate().take(2) {
+            let name = FileName { writes: (n as u64, n as u64), kind: Kind::Sampled, epoch: 1, checksum: 0 };
+            file.path = format!("/t/date=x/{name}").into();
+        }
+        assert_eq!(picked(&files, 5), [0, 1]);
+        assert_eq!(picked(&files[1..], 5), [3, 4]);
+        assert!(pick(&files[1..3], 5).is_none());
     }
 
     #[test]

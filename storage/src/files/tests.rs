@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
 
-use super::{FileName, Target, date_of, date_text, remove_leftovers, sorting_columns, write};
+use super::{FileName, Kind, Target, date_of, date_text, remove_leftovers, sorting_columns, write};
 use crate::tests::{batch, read, samples, spans, times};
 use crate::{Bound, DataFile, FlushError, Table};
 
@@ -255,8 +255,9 @@ fn leftovers_are_told_from_committed_and_foreign_files() {
 fn a_name_says_writes_run_and_checksum() {
     let dir = Path::new("/t/date=2026-11-18");
     for name in [
-        FileName { writes: (42, 42), flushed: true, epoch: 7, checksum: 0xab_cdef },
-        FileName { writes: (3, u64::MAX), flushed: false, epoch: 12, checksum: u32::MAX },
+        FileName { writes: (42, 42), kind: Kind::Flushed, epoch: 7, checksum: 0xab_cdef },
+        FileName { writes: (3, u64::MAX), kind: Kind::Merged, epoch: 12, checksum: u32::MAX },
+        FileName { writes: (0, 9), kind: Kind::Sampled, epoch: 12, checksum: 0 },
     ] {
         assert_eq!(FileName::of(&dir.join(name.to_string())), Some(name));
     }
