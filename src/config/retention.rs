@@ -1,5 +1,6 @@
 //! `[retention]`, `[retention.TABLE]`, `[tenants.NAME.retention]` and `[tenants.NAME.retention.TABLE]`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use weir_model::TenantId;
@@ -11,10 +12,10 @@ impl Take<'_> {
     /// Everything that is said of how long rows are kept.
     pub(super) fn retention(&mut self) -> Retention {
         let mut retention = Retention::default();
-        let paths: Vec<String> =
+        let sections: BTreeSet<String> =
             self.written.keys().filter_map(|path| section(path)).map(str::to_owned).collect();
-        for section in paths {
-            let Some((tenant, table)) = self.subject(&section) else { continue };
+        for section in sections {
+            let subject = self.subject(&section);
             let age =
                 self.value(&format!("{section}.age"), "days, as in `30d`, or `forever`", None, |text| {
                     if text == "forever" { Some(Some(Duration::MAX)) } else { units::days(text).map(Some) }
@@ -27,6 +28,7 @@ impl Take<'_> {
                     units::bytes(text).map(|size| Some(size as u64))
                 }
             });
+            let Some((tenant, table)) = subject else { continue };
             if (age, bytes) != (None, None) {
                 retention.set(tenant, table, Keep { age, bytes });
             }

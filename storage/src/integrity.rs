@@ -10,9 +10,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::delta::Change;
 use crate::files::{self, FileName};
@@ -24,6 +26,8 @@ use crate::{DataFile, FlushError, Table, durable, stats};
 const QUARANTINE: &str = "_quarantine";
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 256 << 10;
+/// Pause after damaged files could not be set aside.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// A file that does not hold what was written.
 #[derive(Debug, Clone)]
@@ -133,8 +137,12 @@ fn compare(file: &DataFile) -> io::Result<Option<String>> {
 pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         shared.integrity.noticed.notified().await;
-        if let Err(e) = set_aside(&shared).await {
-            tracing::warn!(error = %e, "a damaged file stays in its table");
+        while let Err(e) = set_aside(&shared).await {
+            if shared.health.refusal().is_some() {
+                return;
+            }
+            tracing::warn!(error = %e, "a damaged file stays in its table for now");
+            sleep(RETRY).await;
         }
     }
 }

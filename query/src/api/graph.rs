@@ -30,7 +30,7 @@ use shape::{Edge, Graph};
 
 /// The window where none is named.
 const LATELY: Duration = Duration::from_secs(60);
-/// Rows are dropped by whole days: what is younger is in every table.
+/// By age, rows are dropped by whole days: what is younger is in every table, unless its size drove it out.
 const KEPT: Duration = Duration::from_secs(86_400);
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use weir_storage::Table;
 
 use super::Window;
 
-/// Windows up to so many buckets are answered from a table: half a day of ten seconds, a month of minutes.
+/// Windows up to so many buckets are answered from a table: five days of ten seconds, a month of minutes.
 const MOST_BUCKETS: u64 = 45_000;
 
 /// A table of the service graph: its place in [`Table::GRAPH`].
