@@ -3,9 +3,10 @@
 //! Flushes leave a file per table every half minute. Neighbours in the order of the write-ahead log are
 //! merged in tiers, as hot rows are: each copy at least doubles the file a row is in, so a row is copied a
 //! few times a day; when the day is over, what is still small is merged regardless ([`pick`]). The merge
-//! streams ([`merge`]), removes duplicates by identity and adds up the rows of the service graph ([`sums`]). One Delta commit takes the inputs out of the
-//! table and puts the output in, marked as no change of data. Readers that hold an older snapshot keep
-//! reading the inputs: files leave the disk an hour after they left the table ([`vacuum`]).
+//! streams ([`merge`]), removes duplicates by identity and adds up the rows of the service graph ([`sums`]).
+//! One Delta commit takes the inputs out of the table and puts the output in, marked as no change of data.
+//! Readers that hold an older snapshot keep reading the inputs: files leave the disk an hour after they left
+//! the table ([`vacuum`]).
 //!
 //! When a day is over its traces may be sampled ([`sample`]).
 //!
@@ -21,15 +22,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use weir_model::{TenantId, UnixNanos};
+use tokio::time::{MissedTickBehavior, interval};
+use weir_model::TenantId;
 
 use crate::delta::Change;
-use crate::flush::Flusher;
 use crate::lock::STAGING;
 use crate::retention::expire;
 use crate::series::day_of;
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::{DataFile, FlushError, Table, integrity};
 use merge::Merged;
 use pick::pick;
@@ -63,13 +63,6 @@ struct Job {
     staging: PathBuf,
     epoch: u64,
     inputs: Vec<DataFile>,
-}
-
-impl Flusher {
-    /// Remembers that these files are in no table any more.
-    pub(crate) fn leave(&mut self, files: &[DataFile], now: UnixNanos) {
-        self.departed.extend(files.iter().map(|file| (file.path.clone(), now)));
-    }
 }
 
 /// Compacts, drops what is kept no longer and sweeps until cancelled.
@@ -146,33 +139,16 @@ async fn commit(shared: &Shared, job: &Job, merged: Merged) -> Result<Option<Com
     let mut flusher = shared.flusher.lock().await;
     let open = flusher.as_mut().ok_or_else(|| FlushError::Stopped("it is closed".to_owned()))?;
     let key = (job.tenant.clone(), job.table);
-    let log = open
-        .logs
-        .get_mut(&key)
-        .filter(|log| job.inputs.iter().all(|input| log.files.iter().any(|file| file.path == input.path)));
-    let Some(log) = log else {
-        // A flush failed meanwhile and what the log says is unknown until it is read again, or the day is gone.
-        let _ = std::fs::remove_file(&merged.file.path); // as far as the disk lets us; a sweep does else
+    let output = std::slice::from_ref(&merged.file);
+    if !open.exchange(shared, &key, &job.inputs, output, Change::Merge).await? {
         return Ok(None);
-    };
-    let now = shared.clock.now();
-    if let Err(source) =
-        log.replace(&job.inputs, std::slice::from_ref(&merged.file), Change::Merge, now).await
-    {
-        open.logs.remove(&key);
-        return Err(FlushError::Commit { table: job.table, source: Box::new(source) });
     }
-    let published = Arc::clone(&log.files);
-    lock(&shared.state).publish((&key.0, key.1), 0, published, Instant::now());
-    shared.integrity.trust(std::slice::from_ref(&merged.file));
-    shared.integrity.forget(&job.inputs);
-    open.leave(&job.inputs, now);
     drop(flusher);
 
     let rows = job.inputs.iter().map(|file| file.rows).sum();
     let done = Compacted { files: job.inputs.len() as u64, rows, duplicates: merged.duplicates };
     shared.metrics.compactions.add(1);
-    shared.metrics.compacted_at.set(now);
+    shared.metrics.compacted_at.set(shared.clock.now());
     shared.metrics.compacted_files.add(done.files);
     shared.metrics.compacted_rows.add(done.rows);
     shared.metrics.duplicate_rows.add(done.duplicates);

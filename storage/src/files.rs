@@ -20,6 +20,8 @@ use parquet::schema::types::ColumnPath;
 
 pub(crate) use name::{FileName, Kind};
 
+use crate::blocks::{self, BLOCK_ROWS};
+use crate::schema::SortBy;
 use crate::stats::{self, Bounds};
 use crate::{DataFile, FlushError, Table, durable, gather, order};
 
@@ -27,6 +29,8 @@ use crate::{DataFile, FlushError, Table, durable, gather, order};
 const PARTITION: &str = "date=";
 /// Rows of a row group.
 const ROW_GROUP_ROWS: usize = 128 << 10;
+/// Rows of a page where no blocks of a file are looked for.
+const PAGE_ROWS: usize = 20_000;
 /// Rows that are gathered in sort order at a time.
 const CHUNK_ROWS: usize = 8 << 10;
 
@@ -182,6 +186,7 @@ fn write_file(
 pub(crate) struct FileWriter {
     table: Table,
     writer: ArrowWriter<Summed>,
+    filters: Option<blocks::Builder>,
     bounds: Bounds,
     rows: u64,
 }
@@ -218,18 +223,29 @@ impl FileWriter {
     pub(crate) fn create(table: Table, path: &Path, rows: usize) -> Result<Self, ParquetError> {
         let file = Summed { file: io::BufWriter::new(File::create(path)?), checksum: 0 };
         let writer = ArrowWriter::try_new(file, table.schema(), Some(properties(table, rows)?))?;
-        Ok(Self { table, writer, bounds: Bounds::new(), rows: 0 })
+        let filters = blocks::Builder::of(table);
+        Ok(Self { table, writer, filters, bounds: Bounds::new(), rows: 0 })
     }
 
     /// Adds rows that come after all before them.
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
         stats::widen(self.table, &mut self.bounds, rows, self.rows == 0);
         self.rows += rows.num_rows() as u64;
+        if let Some(filters) = &mut self.filters {
+            filters.add(rows);
+        }
         self.writer.write(rows)
     }
 
     /// Ends the file and syncs it.
-    pub(crate) fn finish(self) -> Result<Finished, ParquetError> {
+    pub(crate) fn finish(mut self) -> Result<Finished, ParquetError> {
+        if let Some(filters) = self.filters {
+            let filters = filters.finish();
+            self.writer.flush()?;
+            let start = self.writer.bytes_written();
+            self.writer.write_all(&filters)?;
+            self.writer.append_key_value_metadata(blocks::footer_entry(start, filters.len()));
+        }
         let Summed { file, checksum } = self.writer.into_inner()?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         durable::sync_file(&file)?;
@@ -242,8 +258,9 @@ fn properties(table: Table, rows: usize) -> Result<WriterProperties, ParquetErro
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(page_rows(table))
         .set_statistics_enabled(EnabledStatistics::None)
-        .set_sorting_columns(Some(sorting_columns(table, &schema)));
+        .set_sorting_columns(Some(sorting_columns(table, &schema)).filter(|columns| !columns.is_empty()));
     for field in schema.fields() {
         let path = ColumnPath::from(field.name().as_str());
         match field.data_type() {
@@ -269,13 +286,18 @@ fn properties(table: Table, rows: usize) -> Result<WriterProperties, ParquetErro
     Ok(properties.build())
 }
 
+/// Rows of a page: pages are what is read of a block.
+fn page_rows(table: Table) -> usize {
+    if table.needle_columns().is_empty() { PAGE_ROWS } else { BLOCK_ROWS }
+}
+
 /// What is kept of a column's smallest and largest values: they cost a comparison per value, and tell something
 /// where rows are sorted by the column or by what it depends on.
 fn statistics_of(table: Table, field: &Field) -> EnabledStatistics {
     let name = field.name().as_str();
     let is_free_text = FREE_TEXTS.contains(&name);
     match field.data_type() {
-        _ if table.sort_columns().contains(&name) => EnabledStatistics::Page,
+        _ if table.sort_order().iter().any(|by| by.column() == name) => EnabledStatistics::Page,
         DataType::Binary => EnabledStatistics::None,
         DataType::Utf8 if is_free_text => EnabledStatistics::None,
         DataType::Utf8 => EnabledStatistics::Chunk,
@@ -283,15 +305,19 @@ fn statistics_of(table: Table, field: &Field) -> EnabledStatistics {
     }
 }
 
-/// The sort columns as Parquet numbers them: by leaf.
+/// The columns that rows are sorted by, as Parquet numbers them: by leaf. Those behind a stretch it cannot say.
 fn sorting_columns(table: Table, schema: &Schema) -> Vec<SortingColumn> {
     let leaf_of = |name: &str| {
         let before = schema.fields().iter().take_while(|field| field.name() != name);
         before.map(|field| leaves(field.data_type())).sum::<i32>()
     };
-    let column =
-        |name: &&str| SortingColumn { column_idx: leaf_of(name), descending: false, nulls_first: true };
-    table.sort_columns().iter().map(column).collect()
+    let column = |by: &SortBy| match by {
+        SortBy::Value(name) => {
+            Some(SortingColumn { column_idx: leaf_of(name), descending: false, nulls_first: true })
+        }
+        SortBy::Stretch(_) => None,
+    };
+    table.sort_order().iter().map_while(column).collect()
 }
 
 fn leaves(data_type: &DataType) -> i32 {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 use weir_model::{TenantId, UnixNanos, limits};
 
-use crate::delta::TableLog;
+use crate::delta::{Change, TableLog};
 use crate::files::{self, Target};
 use crate::lock::{DirLock, STAGING};
 #[cfg(test)]
@@ -24,7 +24,7 @@ use crate::shared::Stage;
 use crate::shared::{Shared, lock};
 use crate::state::Work;
 use crate::wal::log::Command;
-use crate::{FlushError, Table, durable};
+use crate::{DataFile, FlushError, Table, durable};
 
 /// How long the flusher waits after a failure, doubled each time …
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -162,6 +162,38 @@ impl Flusher {
         shared.metrics.flushed_bytes.add(new.iter().map(|file| file.size).sum());
         lock(&shared.state).publish((&key.0, table), through, Arc::clone(&log.files), Instant::now());
         Ok(())
+    }
+
+    /// Puts `new` in the place of `old` in the log of `key`'s table; false, with `new` deleted, where a flush failed
+    /// meanwhile, so that what the log says is unknown until it is read again, or where one of `old` is gone.
+    pub(crate) async fn exchange(
+        &mut self,
+        shared: &Shared,
+        key: &(TenantId, Table),
+        old: &[DataFile],
+        new: &[DataFile],
+        change: Change,
+    ) -> Result<bool, FlushError> {
+        let is_there = |log: &&mut TableLog| {
+            old.iter().all(|input| log.files.iter().any(|file| file.path == input.path))
+        };
+        let Some(log) = self.logs.get_mut(key).filter(is_there) else {
+            for file in new {
+                let _ = fs::remove_file(&file.path); // as far as the disk lets us; a sweep does else
+            }
+            return Ok(false);
+        };
+        let now = shared.clock.now();
+        if let Err(source) = log.replace(old, new, change, now).await {
+            self.logs.remove(key); // what is on disk is to be read again before anything else is tried
+            return Err(FlushError::Commit { table: key.1, source: Box::new(source) });
+        }
+        lock(&shared.state).publish((&key.0, key.1), 0, Arc::clone(&log.files), Instant::now());
+        shared.integrity.trust(new);
+        shared.integrity.forget(old);
+        shared.filters.forget(old);
+        self.departed.extend(old.iter().map(|file| (file.path.clone(), now)));
+        Ok(true)
     }
 
     /// Deletes the closed segments that hold nothing behind `through`.

@@ -21,6 +21,7 @@ mod snapshot;
 mod store;
 
 // From a write to a file, in this order.
+mod blocks;
 mod coalesce;
 mod compact;
 mod delta;
@@ -46,6 +47,7 @@ mod open;
 mod reserve;
 
 pub use ack::{Ack, Acks};
+pub use blocks::{BlockFilters, Needle};
 pub use compact::Compacted;
 pub use error::{FlushError, OpenError, WriteError};
 pub use integrity::{Checked, Damaged};

@@ -9,7 +9,7 @@ use crate::durable;
 
 /// The format this program writes, and the only one it reads: the log's frames and the files have the columns
 /// of its tables. Format 1 had no exemplars and fewer columns for metrics.
-pub(crate) const FORMAT: u64 = 3;
+pub(crate) const FORMAT: u64 = 4;
 
 /// The folder for files that are not yet named; emptied at each open.
 pub(crate) const STAGING: &str = ".staging";

@@ -1,19 +1,22 @@
-//! In which order rows go into a file: by day, then by the columns that their table is sorted by.
+//! In which order rows go into a file: by day, then by what their table is sorted by.
 //!
 //! Sorting compares numbers only: a number per text of a column, in the order of the texts, stands for it.
 //! Flushes hold few distinct texts and many rows.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use crate::Table;
+use crate::schema::{STRETCH_MICROS, SortBy};
 use crate::series::day_of;
 
-/// Columns that a table is sorted by, at most.
+/// What a table is sorted by, at most.
 const SORT_COLUMNS: usize = 3;
 
 /// The rows of a day: (batch, row) of each.
@@ -31,8 +34,10 @@ pub(crate) fn by_day(table: Table, batches: &[RecordBatch]) -> Result<Vec<Day>, 
             places.push((number, row));
         }
     }
-    for (number, name) in table.sort_columns().iter().enumerate() {
-        let columns: Vec<_> = batches.iter().map(|batch| column(batch, name)).collect::<Result<_, _>>()?;
+    let of_batches: Vec<Vec<ArrayRef>> =
+        batches.iter().map(|batch| key_columns(table, batch)).collect::<Result<_, _>>()?;
+    for number in 0..table.sort_order().len() {
+        let columns: Vec<&dyn Array> = of_batches.iter().map(|columns| columns[number].as_ref()).collect();
         for (key, rank) in keys.iter_mut().zip(ranks(&columns)?) {
             key.1[number] = rank;
         }
@@ -49,9 +54,23 @@ pub(crate) fn by_day(table: Table, batches: &[RecordBatch]) -> Result<Vec<Day>, 
     Ok(days)
 }
 
-fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b dyn Array, ArrowError> {
-    let missing = || ArrowError::SchemaError(format!("no column `{name}`"));
-    batch.column_by_name(name).map(AsRef::as_ref).ok_or_else(missing)
+/// The columns whose values, compared in turn, tell which row comes first.
+pub(crate) fn key_columns(table: Table, rows: &RecordBatch) -> Result<Vec<ArrayRef>, ArrowError> {
+    let key = |by: &SortBy| {
+        let column = column(rows, by.column())?;
+        Ok(match by {
+            SortBy::Value(_) => Arc::clone(column),
+            SortBy::Stretch(_) => {
+                let micros = column.as_primitive::<TimestampMicrosecondType>();
+                Arc::new(micros.unary::<_, Int64Type>(|micros| micros.div_euclid(STRETCH_MICROS)))
+            }
+        })
+    };
+    table.sort_order().iter().map(key).collect()
+}
+
+fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, ArrowError> {
+    batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))
 }
 
 /// A number for each row, in the order of the values. No column that tables are sorted by has nulls.
@@ -60,7 +79,8 @@ fn ranks(columns: &[&dyn Array]) -> Result<Vec<u64>, ArrowError> {
     // With the sign turned round, the bits of integers are in the order of the integers.
     let unsigned = |value: &i64| *value as u64 ^ (1 << 63);
     Ok(match first.data_type() {
-        DataType::Utf8 => text_ranks(columns),
+        DataType::Utf8 => text_ranks(columns.iter().map(|c| c.as_string::<i32>().iter())),
+        DataType::Binary => text_ranks(columns.iter().map(|c| c.as_binary::<i32>().iter())),
         DataType::Int64 => {
             columns.iter().flat_map(|c| c.as_primitive::<Int64Type>().values()).map(unsigned).collect()
         }
@@ -72,12 +92,14 @@ fn ranks(columns: &[&dyn Array]) -> Result<Vec<u64>, ArrowError> {
     })
 }
 
-fn text_ranks(columns: &[&dyn Array]) -> Vec<u64> {
-    let mut numbers: HashMap<&str, usize> = HashMap::new();
-    let mut of_rows = Vec::with_capacity(columns.iter().map(|column| column.len()).sum());
-    let mut last: Option<(&str, usize)> = None;
+fn text_ranks<T: Copy + Eq + Hash + Ord + Default>(
+    columns: impl Iterator<Item = impl Iterator<Item = Option<T>>>,
+) -> Vec<u64> {
+    let mut numbers: HashMap<T, usize> = HashMap::new();
+    let mut of_rows = Vec::new();
+    let mut last: Option<(T, usize)> = None;
     for column in columns {
-        for text in column.as_string::<i32>().iter().map(Option::unwrap_or_default) {
+        for text in column.map(Option::unwrap_or_default) {
             let number = match last {
                 Some((same, number)) if same == text => number,
                 _ => {
@@ -89,7 +111,7 @@ fn text_ranks(columns: &[&dyn Array]) -> Vec<u64> {
             of_rows.push(number);
         }
     }
-    let mut texts: Vec<(&str, usize)> = numbers.into_iter().collect();
+    let mut texts: Vec<(T, usize)> = numbers.into_iter().collect();
     texts.sort_unstable();
     let mut ranks = vec![0; texts.len()];
     for (rank, (_, number)) in (0..).zip(texts) {

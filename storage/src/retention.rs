@@ -9,13 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use weir_model::{TenantId, UnixNanos};
 
 use crate::delta::Change;
 use crate::files::FileName;
 use crate::series::day_of;
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::{DataFile, FlushError, Table};
 
 /// How long the rows of `series` of a day stay at least: samples of that day may still be on their way.
@@ -150,16 +149,10 @@ async fn expire_all(shared: &Shared) -> Result<u64, FlushError> {
             let old: Vec<_> = expired.iter().filter(|(of, ..)| *of == table).collect();
             let Some((.., reason)) = old.first() else { continue };
             let key = (tenant.clone(), table);
-            let Some(log) = open.logs.get_mut(&key) else { continue };
             let gone: Vec<DataFile> = old.iter().map(|(_, file, _)| (*file).clone()).collect();
-            if let Err(source) = log.replace(&gone, &[], Change::Drop, now).await {
-                open.logs.remove(&key);
-                return Err(FlushError::Commit { table, source: Box::new(source) });
+            if !open.exchange(shared, &key, &gone, &[], Change::Drop).await? {
+                continue;
             }
-            let published = Arc::clone(&log.files);
-            lock(&shared.state).publish((&tenant, table), 0, published, Instant::now());
-            shared.integrity.forget(&gone);
-            open.leave(&gone, now);
             for (_, file, reason) in &old {
                 let expired = shared.metrics.expired(*reason);
                 expired.files.add(1);

@@ -5,11 +5,15 @@
 //! has a column of its own ([`PROMOTED`]) and is not repeated in the maps. The partition column `date` is
 //! derived from the row's first time column when files are written; no batch carries it.
 
+mod promoted;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+
+pub use promoted::{PROMOTED, Promoted};
 
 /// A kind of row, and the Delta table that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,15 +117,49 @@ impl Table {
         }
     }
 
-    /// The columns that files are sorted by, all ascending.
-    pub fn sort_columns(self) -> &'static [&'static str] {
+    /// What files are sorted by, all ascending.
+    pub fn sort_order(self) -> &'static [SortBy] {
+        use SortBy::{Stretch, Value};
         match self {
-            Self::Spans => &["service", "name", "start_time"],
-            Self::Logs => &["service", "time"],
-            Self::Samples | Self::Histograms | Self::Exemplars => &["metric", "series_id", "time"],
-            Self::Series => &["metric", "series_id"],
-            Self::Edges | Self::EdgesMinute | Self::EdgesHour => &["time", "client", "server"],
-            Self::Findings | Self::Hints => &["time"],
+            // The spans of a trace beside each other, and what was at one time not far apart.
+            Self::Spans => &[Stretch("start_time"), Value("trace_id"), Value("start_time")],
+            Self::Logs => &[Value("service"), Value("time")],
+            Self::Samples | Self::Histograms | Self::Exemplars => {
+                &[Value("metric"), Value("series_id"), Value("time")]
+            }
+            Self::Series => &[Value("metric"), Value("series_id")],
+            Self::Edges | Self::EdgesMinute | Self::EdgesHour => {
+                &[Value("time"), Value("client"), Value("server")]
+            }
+            Self::Findings | Self::Hints => &[Value("time")],
+        }
+    }
+
+    /// The columns whose values the filters of a block hold (see [`BlockFilters`](crate::BlockFilters)): those that
+    /// are searched for by one value of many.
+    pub fn needle_columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Spans => &[
+                "trace_id",
+                "attributes_str",
+                "attributes_long",
+                "attributes_double",
+                "attributes_bool",
+                "attributes_other",
+                "url_path",
+                "url_full",
+                "db_query",
+                "client_address",
+            ],
+            Self::Logs => &[
+                "trace_id",
+                "attributes_str",
+                "attributes_long",
+                "attributes_double",
+                "attributes_bool",
+                "attributes_other",
+            ],
+            _ => &[],
         }
     }
 
@@ -159,66 +197,26 @@ impl Table {
     }
 }
 
-/// An attribute key that has a column of its own in `spans`.
-#[derive(Debug, Clone, Copy)]
-pub struct Promoted {
-    /// The OTLP attribute key.
-    pub key: &'static str,
+/// What rows are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortBy {
+    /// A column.
+    Value(&'static str),
+    /// Which stretch of [`STRETCH_MICROS`] the moment of a column is in.
+    Stretch(&'static str),
+}
+
+impl SortBy {
     /// The column.
-    pub column: &'static str,
-    /// Whether the column is `bigint`; text otherwise. A value of the other type stays in the maps.
-    pub long: bool,
-    /// Whether the key is looked for in the resource instead of the span.
-    pub resource: bool,
+    pub fn column(self) -> &'static str {
+        match self {
+            Self::Value(column) | Self::Stretch(column) => column,
+        }
+    }
 }
 
-const fn text(key: &'static str, column: &'static str) -> Promoted {
-    Promoted { key, column, long: false, resource: false }
-}
-
-const fn long(key: &'static str, column: &'static str) -> Promoted {
-    Promoted { key, column, long: true, resource: false }
-}
-
-const fn resource(key: &'static str, column: &'static str) -> Promoted {
-    Promoted { key, column, long: false, resource: true }
-}
-
-/// Promoted span and resource attributes, in column order. `service.name` is the column `service`.
-pub const PROMOTED: &[Promoted] = &[
-    resource("service.version", "service_version"),
-    resource("service.namespace", "service_namespace"),
-    resource("service.instance.id", "service_instance_id"),
-    text("http.request.method", "http_method"),
-    text("http.route", "http_route"),
-    long("http.response.status_code", "http_status"),
-    text("url.path", "url_path"),
-    text("url.full", "url_full"),
-    text("rpc.system", "rpc_system"),
-    text("rpc.service", "rpc_service"),
-    text("rpc.method", "rpc_method"),
-    long("rpc.grpc.status_code", "rpc_grpc_status"),
-    text("db.system.name", "db_system"),
-    text("db.operation.name", "db_operation"),
-    text("db.query.text", "db_query"),
-    text("messaging.system", "messaging_system"),
-    text("messaging.destination.name", "messaging_destination"),
-    text("server.address", "server_address"),
-    long("server.port", "server_port"),
-    text("client.address", "client_address"),
-    text("peer.service", "peer_service"),
-    text("error.type", "error_type"),
-    text("weir.client", "client"),
-    text("weir.server", "server"),
-    text("weir.endpoint", "endpoint"),
-    text("weir.response_flags", "response_flags"),
-    long("weir.retries", "retries"),
-    text("weir.route", "route"),
-    text("weir.hint_id", "hint_id"),
-    text("weir.refused", "refused"),
-    text("weir.connection_security_policy", "connection_security_policy"),
-    text("weir.direction", "direction"),
-];
+/// Microseconds of a stretch of time: ten seconds, within which most traces begin and end.
+pub const STRETCH_MICROS: i64 = 10_000_000;
 
 /// The microsecond UTC timestamp that every moment is held in.
 pub fn timestamp() -> DataType {
@@ -543,9 +541,9 @@ mod tests {
             assert_eq!(Table::from_number(table.number()), Some(table));
             let schema = table.schema();
             assert!(schema.column_with_name(table.time_column()).is_some(), "{table:?}");
-            for column in
-                table.sort_columns().iter().chain(table.stats_columns()).chain(table.identity_columns())
-            {
+            let sorted = table.sort_order().iter().map(|by| by.column());
+            let listed = [table.stats_columns(), table.identity_columns(), table.needle_columns()].concat();
+            for column in sorted.chain(listed) {
                 assert!(schema.column_with_name(column).is_some(), "{table:?} has no `{column}`");
             }
             let mut names: Vec<_> = schema.fields().iter().map(|f| f.name()).collect();

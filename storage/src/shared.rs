@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use weir_model::{Clock, TenantId, limits};
 
+use crate::blocks::Recent;
 use crate::flush::Flusher;
 use crate::health::Health;
 use crate::integrity::Integrity;
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) reserve: Reserve,
     pub(crate) integrity: Arc<Integrity>,
+    pub(crate) filters: Arc<Recent>,
     pub(crate) state: Mutex<State>,
     /// Bytes of writes that are on their way.
     pending_bytes: Arc<AtomicUsize>,
@@ -105,7 +107,7 @@ impl Shared {
         reserve: Reserve,
         flusher: Flusher,
     ) -> Self {
-        let integrity = Arc::new(Integrity::default());
+        let (integrity, filters) = (Arc::new(Integrity::default()), Arc::new(Recent::default()));
         Self {
             clock: options.clock.clone(),
             flush_age: options.flush_age,
@@ -117,8 +119,9 @@ impl Shared {
             health,
             metrics,
             reserve,
-            state: Mutex::new(State::new(Arc::clone(&integrity))),
+            state: Mutex::new(State::new(Arc::clone(&integrity), Arc::clone(&filters))),
             integrity,
+            filters,
             pending_bytes: Arc::default(),
             hot_bytes: AtomicUsize::new(0),
             series: Mutex::default(),

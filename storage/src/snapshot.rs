@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
+use crate::blocks::Recent;
 use crate::integrity::Integrity;
-use crate::{Checked, Damaged, Table, files};
+use crate::{BlockFilters, Checked, Damaged, Table, files};
 
 /// A consistent view of all tables of one tenant; cheap to clone, never changes.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,7 @@ pub struct TableSnapshot {
     /// Files that were set aside because they are damaged.
     pub damaged: Arc<[Damaged]>,
     pub(crate) integrity: Arc<Integrity>,
+    pub(crate) filters: Arc<Recent>,
 }
 
 impl TableSnapshot {
@@ -38,6 +40,18 @@ impl TableSnapshot {
         }
         let integrity = Arc::clone(&self.integrity);
         tokio::task::spawn_blocking(move || integrity.check(files))
+            .await
+            .unwrap_or_else(|e| Err(io::Error::other(e)))
+    }
+
+    /// The block filters of each of `files`, which are sound; none of those that have none.
+    pub async fn block_filters(&self, files: &[DataFile]) -> io::Result<Vec<Option<Arc<BlockFilters>>>> {
+        let known: Vec<_> = files.iter().map_while(|file| self.filters.known(file)).collect();
+        if known.len() == files.len() {
+            return Ok(known);
+        }
+        let (filters, files) = (Arc::clone(&self.filters), files.to_vec());
+        tokio::task::spawn_blocking(move || files.iter().map(|file| filters.of(file)).collect())
             .await
             .unwrap_or_else(|e| Err(io::Error::other(e)))
     }

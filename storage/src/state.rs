@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use tokio::time::Instant;
 use weir_model::{SeriesId, TenantId, limits};
 
+use crate::blocks::Recent;
 use crate::hot::{HotRows, Run};
 use crate::integrity::Integrity;
 use crate::metrics::Metrics;
@@ -64,6 +65,7 @@ struct TenantState {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     integrity: Arc<Integrity>,
+    filters: Arc<Recent>,
     tenants: HashMap<TenantId, TenantState>,
     /// The highest sequence number that is visible.
     last_seq: u64,
@@ -74,9 +76,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Nothing yet; snapshots check files with `integrity`.
-    pub(crate) fn new(integrity: Arc<Integrity>) -> Self {
-        Self { integrity, ..Self::default() }
+    /// Nothing yet; snapshots check files with `integrity` and find blocks of theirs by `filters`.
+    pub(crate) fn new(integrity: Arc<Integrity>, filters: Arc<Recent>) -> Self {
+        Self { integrity, filters, ..Self::default() }
     }
 
     /// Makes a write visible.
@@ -157,7 +159,9 @@ impl State {
         tenant
             .snapshot
             .get_or_insert_with(|| {
-                let view = |(table, state): (&Table, &TableState)| (*table, state.view(&self.integrity));
+                let view = |(table, state): (&Table, &TableState)| {
+                    (*table, state.view(&self.integrity, &self.filters))
+                };
                 Snapshot::new(tables.iter().map(view).collect())
             })
             .clone()
@@ -282,12 +286,13 @@ impl State {
 }
 
 impl TableState {
-    fn view(&self, integrity: &Arc<Integrity>) -> TableSnapshot {
+    fn view(&self, integrity: &Arc<Integrity>, filters: &Arc<Recent>) -> TableSnapshot {
         TableSnapshot {
             files: Arc::clone(&self.files),
             hot: self.hot.view().into(),
             damaged: Arc::clone(&self.damaged),
             integrity: Arc::clone(integrity),
+            filters: Arc::clone(filters),
         }
     }
 }

@@ -13,7 +13,7 @@ use parquet::errors::ParquetError;
 
 use super::{Job, sums};
 use crate::files::{self, FileName, FileWriter, Kind};
-use crate::{DataFile, FlushError, Table, gather};
+use crate::{DataFile, FlushError, Table, gather, order};
 
 /// Rows of a file that are in memory at a time.
 const BATCH_ROWS: usize = 1024;
@@ -106,9 +106,8 @@ fn write(
 }
 
 fn sort_keys(table: Table) -> Result<RowConverter, ArrowError> {
-    let schema = table.schema();
-    let field = |name: &&str| Ok(SortField::new(schema.field_with_name(name)?.data_type().clone()));
-    RowConverter::new(table.sort_columns().iter().map(field).collect::<Result<_, ArrowError>>()?)
+    let columns = order::key_columns(table, &RecordBatch::new_empty(table.schema()))?;
+    RowConverter::new(columns.iter().map(|column| SortField::new(column.data_type().clone())).collect())
 }
 
 /// The columns of `batch` by these names.
@@ -142,7 +141,7 @@ impl Source {
             if batch.num_rows() == 0 {
                 continue;
             }
-            self.keys = converter.convert_columns(&columns(&batch, table.sort_columns())?)?;
+            self.keys = converter.convert_columns(&order::key_columns(table, &batch)?)?;
             self.row = 0;
             self.held = out.held.len();
             out.held.push(batch);

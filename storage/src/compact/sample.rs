@@ -23,7 +23,6 @@ use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
-use tokio::time::Instant;
 use weir_model::{Sketch, TenantId, limits};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -32,7 +31,7 @@ use crate::delta::Change;
 use crate::files::{self, FileName, FileWriter, Kind};
 use crate::lock::STAGING;
 use crate::sampling::{Sampling, Slow};
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::{DataFile, FlushError, Table};
 
 /// The number of `error` among OTLP's statuses.
@@ -130,24 +129,9 @@ async fn commit(shared: &Shared, job: &Job, sampled: Sampled) -> Result<u64, Flu
     let mut flusher = shared.flusher.lock().await;
     let open = flusher.as_mut().ok_or_else(|| FlushError::Stopped("it is closed".to_owned()))?;
     let key = (job.tenant.clone(), Table::Spans);
-    let is_there = |input: &DataFile, log: &[DataFile]| log.iter().any(|file| file.path == input.path);
-    let log = open.logs.get_mut(&key).filter(|log| inputs.iter().all(|input| is_there(input, &log.files)));
-    let Some(log) = log else {
-        for file in &outputs {
-            let _ = fs::remove_file(&file.path); // as far as the disk lets us; a sweep does else
-        }
+    if !open.exchange(shared, &key, &inputs, &outputs, Change::Sample).await? {
         return Ok(0);
-    };
-    let now = shared.clock.now();
-    if let Err(source) = log.replace(&inputs, &outputs, Change::Sample, now).await {
-        open.logs.remove(&key);
-        return Err(FlushError::Commit { table: key.1, source: Box::new(source) });
     }
-    let published = Arc::clone(&log.files);
-    lock(&shared.state).publish((&key.0, key.1), 0, published, Instant::now());
-    shared.integrity.trust(&outputs);
-    shared.integrity.forget(&inputs);
-    open.leave(&inputs, now);
     drop(flusher);
     let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
     let (before, after) = (rows(&inputs), rows(&outputs));

@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
-use weir_model::{Clock, Sketch};
+use weir_model::{Clock, Sketch, UnixNanos};
 
 use super::*;
 use crate::tests::{NOON, batch, one, read, rows_of, samples, seen, spans, spans_seen, times};

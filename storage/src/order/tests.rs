@@ -27,8 +27,8 @@ proptest! {
             let times = column(&all, "start_time").unwrap().as_primitive::<TimestampMicrosecondType>();
             prop_assert!(rows.iter().all(|row| day_of(times.value(*row)) == day));
             let of_day = arrow::array::UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64));
-            let columns: Vec<SortColumn> = Table::Spans.sort_columns().iter().map(|name| {
-                let values = arrow::compute::take(column(&all, name).unwrap(), &of_day, None).unwrap();
+            let columns: Vec<SortColumn> = key_columns(Table::Spans, &all).unwrap().iter().map(|column| {
+                let values = arrow::compute::take(column, &of_day, None).unwrap();
                 SortColumn { values, options: None }
             }).collect();
             let sorted = lexsort_to_indices(&columns, None).unwrap();

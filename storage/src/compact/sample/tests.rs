@@ -32,7 +32,10 @@ fn spans(rows: &[Row]) -> RecordBatch {
             ),
             (
                 "span_id",
-                Arc::new(BinaryArray::from_iter_values((1..).take(rows.len()).map(u64::to_be_bytes))),
+                Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| {
+                    let operation: u64 = row.1.bytes().map(u64::from).sum();
+                    (row.0 << 16 | operation).to_be_bytes()
+                }))),
             ),
             ("service", text(|_| "shop")),
             ("name", text(|row| row.1)),

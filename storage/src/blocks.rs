@@ -1,0 +1,361 @@
+//! Which blocks of a file may hold a trace or the value of an attribute.
+//!
+//! Sorting serves one question. For the others each file carries a filter per block of 4,096 rows: a
+//! split-block Bloom filter (as in the Parquet format, "Bloom Filter") of the [`Needle`]s of its rows. It is between
+//! the last row group and the footer, where readers that do not know of it pass over it; the footer says where.
+//! [`Needle`] tells what of a row is in it. A filter may say yes in vain, never no.
+//!
+//! ```text
+//! blocks (4) | bytes of each block's filter (4 each) | filter …          filter = word groups of 32 bytes
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{Array, AsArray, MapArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
+use weir_model::limits;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::shared::lock;
+use crate::{DataFile, Table};
+
+/// Rows of a block. A row group is a whole number of them.
+pub(crate) const BLOCK_ROWS: usize = 4096;
+/// Bits of a filter for each needle in it: one answer in a hundred is a yes in vain.
+const NEEDLE_BITS: usize = 10;
+/// Bytes of the group of words that one needle is looked for in.
+const GROUP_BYTES: usize = 32;
+/// What the entry of the footer is called: its value is the place of the first byte and the length.
+const FOOTER_KEY: &str = "weir.blocks.1";
+
+/// A value by which blocks are found, as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Needle(u64);
+
+impl Needle {
+    /// A value of a column of ids or texts.
+    pub fn value(column: &str, value: &[u8]) -> Self {
+        Self(xxh3_64_with_seed(value, xxh3_64(column.as_bytes())))
+    }
+
+    /// A value under a key of a map of texts.
+    pub fn text(column: &str, key: &str, value: &str) -> Self {
+        Self(xxh3_64_with_seed(value.as_bytes(), Self::key(column, key).0))
+    }
+
+    /// A value under a key of a map of whole numbers.
+    pub fn long(column: &str, key: &str, value: i64) -> Self {
+        Self(xxh3_64_with_seed(&value.to_le_bytes(), Self::key(column, key).0))
+    }
+
+    /// Any value under a key of a map of another type.
+    pub fn key(column: &str, key: &str) -> Self {
+        Self(xxh3_64_with_seed(key.as_bytes(), xxh3_64(column.as_bytes())))
+    }
+}
+
+/// The filters of a file that is being written.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    columns: &'static [&'static str],
+    /// The needles of the block that is not full, and its rows.
+    needles: HashSet<Needle, Unhashed>,
+    rows: usize,
+    filters: Vec<Vec<u8>>,
+}
+
+/// [`Needle`]s are hashes.
+type Unhashed = std::hash::BuildHasherDefault<Identity>;
+
+#[derive(Debug, Default)]
+struct Identity(u64);
+
+impl std::hash::Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+impl Builder {
+    /// For a file of `table`; none where its files have no filters.
+    pub(crate) fn of(table: Table) -> Option<Self> {
+        let columns = table.needle_columns();
+        let empty = Self { columns, needles: HashSet::default(), rows: 0, filters: Vec::new() };
+        (!columns.is_empty()).then_some(empty)
+    }
+
+    /// Adds the rows that come next.
+    pub(crate) fn add(&mut self, rows: &RecordBatch) {
+        let mut from = 0;
+        while from < rows.num_rows() {
+            let to = rows.num_rows().min(from + BLOCK_ROWS - self.rows);
+            for name in self.columns {
+                if let Some(column) = rows.column_by_name(name) {
+                    add(&mut self.needles, name, column, from..to);
+                }
+            }
+            self.rows += to - from;
+            from = to;
+            if self.rows == BLOCK_ROWS {
+                self.end_block();
+            }
+        }
+    }
+
+    fn end_block(&mut self) {
+        let groups = (self.needles.len() * NEEDLE_BITS).div_ceil(GROUP_BYTES * 8).max(1);
+        let mut filter = vec![0; groups * GROUP_BYTES];
+        for needle in self.needles.drain() {
+            for (byte, bit) in bits(needle, groups) {
+                filter[byte] |= bit;
+            }
+        }
+        self.filters.push(filter);
+        self.rows = 0;
+    }
+
+    /// The filters as they are written.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        if self.rows > 0 {
+            self.end_block();
+        }
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+        let mut bytes = number(self.filters.len()).to_vec();
+        self.filters.iter().for_each(|filter| bytes.extend(number(filter.len())));
+        self.filters.iter().for_each(|filter| bytes.extend(filter));
+        bytes
+    }
+}
+
+/// Adds the needles of `rows` of a column.
+fn add(needles: &mut HashSet<Needle, Unhashed>, name: &str, column: &dyn Array, rows: Range<usize>) {
+    let name_seed = xxh3_64(name.as_bytes());
+    let needle = |value: &[u8]| Needle(xxh3_64_with_seed(value, name_seed));
+    match column.data_type() {
+        DataType::Map(..) => add_entries(needles, name_seed, column.as_map(), rows),
+        DataType::Binary => {
+            let values = column.as_binary::<i32>();
+            let mut last: &[u8] = &[];
+            for row in rows.filter(|row| values.is_valid(*row)) {
+                if values.value(row) != last {
+                    last = values.value(row);
+                    needles.insert(needle(last));
+                }
+            }
+        }
+        DataType::Utf8 => {
+            let values = column.as_string::<i32>();
+            let rows = rows.filter(|row| values.is_valid(*row));
+            needles.extend(rows.map(|row| needle(values.value(row).as_bytes())));
+        }
+        _ => {}
+    }
+}
+
+/// Adds the needles of the entries of a map.
+fn add_entries(needles: &mut HashSet<Needle, Unhashed>, name_seed: u64, map: &MapArray, rows: Range<usize>) {
+    if map.null_count() == map.len() {
+        return;
+    }
+    let (keys, values) = (map.keys().as_string::<i32>(), map.values());
+    let texts = values.as_string_opt::<i32>();
+    let longs = values.as_primitive_opt::<Int64Type>();
+    let mut seeds: HashMap<&str, u64> = HashMap::new(); // few keys, many rows
+    for row in rows.filter(|row| map.is_valid(*row)) {
+        for at in map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize {
+            let key = keys.value(at);
+            let seed = *seeds.entry(key).or_insert_with(|| xxh3_64_with_seed(key.as_bytes(), name_seed));
+            needles.insert(Needle(match (texts, longs) {
+                (Some(texts), _) if texts.is_valid(at) => xxh3_64_with_seed(texts.value(at).as_bytes(), seed),
+                (_, Some(longs)) if longs.is_valid(at) => {
+                    xxh3_64_with_seed(&longs.value(at).to_le_bytes(), seed)
+                }
+                _ => seed,
+            }));
+        }
+    }
+}
+
+/// The bits that stand for a needle in a filter of so many groups: a byte and the bit in it, eight times.
+fn bits(Needle(hash): Needle, groups: usize) -> impl Iterator<Item = (usize, u8)> {
+    /// The salts of the Parquet format.
+    const SALT: [u32; 8] = [
+        0x47b6_137b,
+        0x4497_4d91,
+        0x8824_ad5b,
+        0xa2b7_289d,
+        0x7054_95c7,
+        0x2df1_424b,
+        0x9efc_4947,
+        0x5c6b_fb31,
+    ];
+    let group = (((hash >> 32) * groups as u64) >> 32) as usize * GROUP_BYTES;
+    SALT.into_iter().enumerate().map(move |(word, salt)| {
+        let bit = (hash as u32).wrapping_mul(salt) >> 27;
+        (group + word * 4 + bit as usize / 8, 1 << (bit % 8))
+    })
+}
+
+/// The filters of a file.
+#[derive(Debug)]
+pub struct BlockFilters {
+    /// Where the filter of each block ends in `bytes`, and before them where the first begins.
+    ends: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl BlockFilters {
+    /// The blocks that may hold, of each of `wanted`, one at least: ranges of rows, in order, apart.
+    pub fn rows(&self, wanted: &[Vec<Needle>]) -> Vec<Range<usize>> {
+        let mut found: Vec<Range<usize>> = Vec::new();
+        for block in 0..self.ends.len() - 1 {
+            let holds = |any: &Vec<Needle>| any.iter().any(|needle| self.may_hold(block, *needle));
+            if wanted.iter().all(holds) {
+                let rows = block * BLOCK_ROWS..(block + 1) * BLOCK_ROWS;
+                match found.last_mut() {
+                    Some(last) if last.end == rows.start => last.end = rows.end,
+                    _ => found.push(rows),
+                }
+            }
+        }
+        found
+    }
+
+    fn may_hold(&self, block: usize, needle: Needle) -> bool {
+        let filter = &self.bytes[self.ends[block]..self.ends[block + 1]];
+        bits(needle, filter.len() / GROUP_BYTES).all(|(byte, bit)| filter[byte] & bit != 0)
+    }
+
+    fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
+        let number = |at: usize| {
+            let four = bytes.get(at..at.checked_add(4)?)?;
+            Some(u32::from_le_bytes(four.try_into().ok()?) as usize)
+        };
+        let blocks = number(0)?;
+        let mut ends = vec![blocks.checked_add(1)?.checked_mul(4)?];
+        for block in 0..blocks {
+            let length = number(4 + block * 4)?;
+            if length == 0 || !length.is_multiple_of(GROUP_BYTES) {
+                return None;
+            }
+            ends.push(ends.last()?.checked_add(length)?);
+        }
+        (*ends.last()? == bytes.len()).then_some(Self { ends, bytes })
+    }
+
+    /// Reads those of a file; none where it has none: it is of another program, or of a table without.
+    fn read(file: &DataFile) -> io::Result<Option<Self>> {
+        let mut open = File::open(&file.path)?;
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&open)?;
+        let Some((start, length)) = footer.file_metadata().key_value_metadata().and_then(|all| place(all))
+        else {
+            return Ok(None);
+        };
+        if start.checked_add(length).is_none_or(|end| end > file.size) {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        open.seek(SeekFrom::Start(start))?;
+        open.read_exact(&mut bytes)?;
+        Ok(Self::from_bytes(bytes))
+    }
+}
+
+/// What the footer says of filters of `length` bytes from `start` on.
+pub(crate) fn footer_entry(start: usize, length: usize) -> KeyValue {
+    KeyValue::new(FOOTER_KEY.to_owned(), format!("{start} {length}"))
+}
+
+fn place(footer: &[KeyValue]) -> Option<(u64, u64)> {
+    let entry = footer.iter().find(|entry| entry.key == FOOTER_KEY)?;
+    let (start, length) = entry.value.as_ref()?.split_once(' ')?;
+    Some((start.parse().ok()?, length.parse().ok()?))
+}
+
+/// The filters that were read lately, within [`limits::BLOCK_FILTER_BYTES`].
+#[derive(Debug, Default)]
+pub(crate) struct Recent(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    files: HashMap<PathBuf, Entry>,
+    bytes: usize,
+    /// How often filters were asked for.
+    asked: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    filters: Option<Arc<BlockFilters>>,
+    asked: u64,
+}
+
+impl Recent {
+    /// The filters of a file that is known to be sound; none where it has none.
+    pub(crate) fn of(&self, file: &DataFile) -> io::Result<Option<Arc<BlockFilters>>> {
+        if let Some(known) = self.known(file) {
+            return Ok(known);
+        }
+        let filters = BlockFilters::read(file)?.map(Arc::new);
+        lock(&self.0).keep(file.path.clone(), filters.clone(), limits::BLOCK_FILTER_BYTES);
+        Ok(filters)
+    }
+
+    /// The same where no file needs to be read for it.
+    pub(crate) fn known(&self, file: &DataFile) -> Option<Option<Arc<BlockFilters>>> {
+        let mut held = lock(&self.0);
+        held.asked += 1;
+        let asked = held.asked;
+        let entry = held.files.get_mut(&file.path)?;
+        entry.asked = asked;
+        Some(entry.filters.clone())
+    }
+
+    /// Forgets files that are in no table any more.
+    pub(crate) fn forget(&self, files: &[DataFile]) {
+        let mut held = lock(&self.0);
+        files.iter().for_each(|file| held.remove(&file.path));
+    }
+}
+
+impl Held {
+    fn keep(&mut self, path: PathBuf, filters: Option<Arc<BlockFilters>>, limit: usize) {
+        self.remove(&path);
+        self.bytes += size(&path, filters.as_ref());
+        self.files.insert(path, Entry { filters, asked: self.asked });
+        while self.bytes > limit && self.files.len() > 1 {
+            let oldest = self.files.iter().min_by_key(|(_, entry)| entry.asked);
+            let Some(path) = oldest.map(|(path, _)| path.clone()) else { return };
+            self.remove(&path);
+        }
+    }
+
+    fn remove(&mut self, path: &Path) {
+        if let Some(entry) = self.files.remove(path) {
+            self.bytes -= size(path, entry.filters.as_ref());
+        }
+    }
+}
+
+/// What an entry takes, about.
+fn size(path: &Path, filters: Option<&Arc<BlockFilters>>) -> usize {
+    let filters = filters.map_or(0, |filters| filters.bytes.len() + filters.ends.len() * size_of::<usize>());
+    path.as_os_str().len() + size_of::<Entry>() + filters
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Filters never miss a row, seldom point at a block in vain, and survive bytes that are none.
+
+use std::fs;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, Int64Builder, MapBuilder, MapFieldNames, StringArray, StringBuilder,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::files::{Target, write};
+use crate::tests::{NOON, batch, samples, times};
+
+fn names() -> Option<MapFieldNames> {
+    Some(MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() })
+}
+
+/// Spans of traces of three, each with a user, an order and a path of its own.
+fn rows(n: u64) -> RecordBatch {
+    let mut users = MapBuilder::new(names(), StringBuilder::new(), StringBuilder::new());
+    let mut orders = MapBuilder::new(names(), StringBuilder::new(), Int64Builder::new());
+    for n in 0..n {
+        users.keys().append_value("enduser.id");
+        users.values().append_value(format!("user-{n}"));
+        users.append(true).unwrap();
+        orders.keys().append_value("order");
+        orders.values().append_value(n as i64);
+        orders.append(n % 2 == 0).unwrap();
+    }
+    let paths: Vec<Option<String>> = (0..n).map(|n| (n % 5 != 0).then(|| format!("/orders/{n}"))).collect();
+    let ids: Vec<Vec<u8>> = (0..n).map(|n| trace(n).to_vec()).collect();
+    let columns: [(&str, ArrayRef); 5] = [
+        ("trace_id", Arc::new(BinaryArray::from_iter_values(ids))),
+        ("start_time", times((0..n).map(|n| NOON + n as i64 * 1_000).collect())),
+        ("url_path", Arc::new(StringArray::from(paths))),
+        ("attributes_str", Arc::new(users.finish())),
+        ("attributes_long", Arc::new(orders.finish())),
+    ];
+    batch(Table::Spans, n as usize, &columns)
+}
+
+fn trace(n: u64) -> [u8; 16] {
+    ((n / 3 + 1) as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes()
+}
+
+fn file_of(dir: &Path, rows: &RecordBatch) -> DataFile {
+    fs::create_dir_all(dir.join("staging")).unwrap();
+    let target = Target { root: dir.join("spans"), staging: dir.join("staging"), through: 1, epoch: 1 };
+    write(Table::Spans, std::slice::from_ref(rows), &target).unwrap().remove(0)
+}
+
+#[test]
+fn every_value_of_a_file_is_found_in_its_block_and_few_elsewhere() {
+    const N: u64 = 30_000;
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_of(dir.path(), &rows(N));
+    let filters = BlockFilters::read(&file).unwrap().expect("spans have filters");
+    assert_eq!(filters.ends.len() - 1, (N as usize).div_ceil(BLOCK_ROWS));
+    assert!((filters.bytes.len() as u64) < 5 * N, "{} bytes", filters.bytes.len());
+
+    let stored = crate::tests::read(&file.path);
+    let stored = arrow::compute::concat_batches(&Table::Spans.schema(), &stored).unwrap();
+    let users = stored.column_by_name("attributes_str").unwrap().as_map().values().as_string::<i32>();
+    let (mut asked, mut blocks) = (0, 0);
+    for row in (0..N as usize).step_by(7) {
+        let n: u64 = users.value(row).strip_prefix("user-").unwrap().parse().unwrap();
+        let mut wanted = vec![
+            Needle::value("trace_id", &trace(n)),
+            Needle::text("attributes_str", "enduser.id", users.value(row)),
+        ];
+        if n.is_multiple_of(2) {
+            wanted.push(Needle::long("attributes_long", "order", n as i64));
+        }
+        if !n.is_multiple_of(5) {
+            wanted.push(Needle::value("url_path", format!("/orders/{n}").as_bytes()));
+        }
+        for needle in wanted {
+            let found = filters.rows(&[vec![needle]]);
+            assert!(found.iter().any(|rows| rows.contains(&row)), "row {row} is not found by {needle:?}");
+            asked += 1;
+            blocks += found.iter().map(|rows| rows.len() / BLOCK_ROWS).sum::<usize>();
+        }
+    }
+    assert!(blocks < asked * 13 / 10, "{asked} values were looked for in {blocks} blocks");
+    let absent = |n: u64| filters.rows(&[vec![Needle::value("trace_id", &n.to_be_bytes())]]).len();
+    let in_vain: usize = (0..1000).map(absent).sum();
+    assert!(in_vain < 8 * 1000 * 3 / 100, "{in_vain} blocks of 8,000");
+}
+
+#[test]
+fn all_conditions_hold_and_of_each_one_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let filters = BlockFilters::read(&file_of(dir.path(), &rows(30_000))).unwrap().unwrap();
+    let user = |n: u64| Needle::text("attributes_str", "enduser.id", &format!("user-{n}"));
+    let count =
+        |wanted: &[Vec<Needle>]| filters.rows(wanted).iter().map(|r| r.len()).sum::<usize>() / BLOCK_ROWS;
+    assert_eq!(count(&[]), 8, "no condition leaves no block out");
+    assert!(count(&[vec![user(3)], vec![Needle::key("attributes_str", "color")]]) == 0);
+    let both = count(&[vec![user(3), user(29_999)]]);
+    assert!((1..=3).contains(&both), "{both}");
+    assert_eq!(count(&[vec![]]), 0, "nothing is none of no values");
+}
+
+#[test]
+fn files_without_filters_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("staging")).unwrap();
+    let target = Target {
+        root: dir.path().join("samples"),
+        staging: dir.path().join("staging"),
+        through: 1,
+        epoch: 1,
+    };
+    let file = write(Table::Samples, &[samples(0..10)], &target).unwrap().remove(0);
+    assert!(BlockFilters::read(&file).unwrap().is_none());
+}
+
+#[test]
+fn those_asked_for_longest_ago_make_room() {
+    let filters = || Some(Arc::new(BlockFilters { ends: vec![0], bytes: vec![0; 1000] }));
+    let mut held = Held::default();
+    for n in 0..10 {
+        held.asked += 1;
+        held.keep(PathBuf::from(format!("{n}")), filters(), 3_500);
+        if let Some(entry) = held.files.get_mut(Path::new("0")) {
+            entry.asked = held.asked;
+        }
+    }
+    let mut left: Vec<_> = held.files.keys().map(|path| path.to_str().unwrap()).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["0", "8", "9"]);
+    for name in ["0", "8", "9", "7"] {
+        held.remove(Path::new(name));
+    }
+    assert_eq!(held.bytes, 0);
+}
+
+proptest! {
+    #[test]
+    fn bytes_that_are_no_filters_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), blocks in 0u32..6) {
+        let mut likely = blocks.to_le_bytes().to_vec();
+        likely.extend((0..blocks).flat_map(|_| 32u32.to_le_bytes()));
+        likely.extend(&bytes);
+        for bytes in [bytes, likely] {
+            if let Some(filters) = BlockFilters::from_bytes(bytes) {
+                filters.rows(&[vec![Needle(7)]]);
+            }
+        }
+    }
+}
