@@ -1,4 +1,8 @@
 //! `GET /api/traces` and `GET /api/traces/{id}`.
+//!
+//! A search has two steps: which traces have a span that satisfies everything (few columns of many rows), then
+//! what became of these (all columns of few rows). The newest are looked for from the end of the window on,
+//! further back only as long as there are too few. The `sql` of the answer says the same in one statement.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,7 +12,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{self, Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weir_model::TraceId;
+use weir_model::{TraceId, UnixNanos};
 
 use super::window::Window;
 use super::{ApiError, State, reader, text};
@@ -17,6 +21,131 @@ use super::{ApiError, State, reader, text};
 const LATELY: Duration = Duration::from_secs(900);
 /// Traces in a list.
 const MOST: usize = 1_000;
+/// How long before and after the window spans of a trace are counted that has one in it.
+const AROUND: Duration = Duration::from_secs(3600);
+/// The newest part of a window, in which it is looked first: one of so many. Each further one is as many times
+/// longer as the next number says.
+const PARTS: (u64, u64) = (64, 4);
+
+/// What is looked for.
+struct Search {
+    window: Window,
+    /// What one span of a trace satisfies.
+    span: String,
+    by: Order,
+    limit: usize,
+}
+
+/// Which traces come first.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Recent,
+    Slow,
+}
+
+impl Search {
+    fn of(request: &Request, window: Window) -> Result<Self, ApiError> {
+        let by = match request.sort.as_deref() {
+            None | Some("" | "recent") => Order::Recent,
+            Some("slow") => Order::Slow,
+            Some(other) => {
+                return Err(ApiError::bad_request(format!(
+                    "`sort` is `{other}`: expected `slow` or `recent`"
+                )));
+            }
+        };
+        let limit = request.limit.unwrap_or(20).clamp(1, MOST);
+        Ok(Self { window, span: request.span_condition()?, by, limit })
+    }
+
+    /// The ids of the traces that come first, as literals, and what the answers lack.
+    async fn find(&self, state: &State) -> Result<(Vec<String>, Vec<String>), ApiError> {
+        let (mut found, mut warnings) = (Vec::new(), Vec::new());
+        for part in self.parts() {
+            let answer = state.ask(&self.matching(part, self.limit)).await?;
+            for id in reader::rows(&answer).map(|row| text::quoted(row.text("trace_id"))) {
+                if found.len() < self.limit && !found.contains(&id) {
+                    found.push(id);
+                }
+            }
+            warnings.extend(answer.warnings);
+            if found.len() == self.limit {
+                break;
+            }
+        }
+        warnings.sort();
+        warnings.dedup();
+        Ok((found, warnings))
+    }
+
+    /// The parts of the window in the order in which they are looked through.
+    fn parts(&self) -> Vec<Window> {
+        let Window { from, to } = self.window;
+        if self.by == Order::Slow {
+            return vec![self.window];
+        }
+        let mut parts = Vec::new();
+        let mut length = to.since(from) / u32::try_from(PARTS.0).unwrap_or(u32::MAX);
+        let mut end = to;
+        while end > from {
+            let start = if length.is_zero() { from } else { (end - length).max(from) };
+            parts.push(Window { from: start, to: end });
+            (end, length) = (start, length * PARTS.1 as u32);
+        }
+        parts
+    }
+
+    /// The traces that have a span in `window` that satisfies everything: `limit` of those that come first.
+    fn matching(&self, window: Window, limit: usize) -> String {
+        let (from, to) = (text::moment(window.from), text::moment(window.to));
+        let first = match self.by {
+            Order::Recent => "max(start_time)",
+            Order::Slow => "max(duration_ns)",
+        };
+        format!(
+            "\
+SELECT trace_id FROM spans
+WHERE start_time >= {from} AND start_time <= {to} AND {}
+GROUP BY trace_id ORDER BY {first} DESC LIMIT {limit}",
+            self.span
+        )
+    }
+
+    /// What became of the traces in `ids`.
+    fn summaries(&self, ids: &str) -> String {
+        let Window { from, to } = self.window;
+        let (since, until) = (
+            text::moment(from - AROUND),
+            text::moment(UnixNanos(to.0.saturating_add(AROUND.as_nanos() as u64))),
+        );
+        let (from, to) = (text::moment(from), text::moment(to));
+        let (matched, order) = match self.by {
+            Order::Recent => (String::new(), "start_time DESC"),
+            Order::Slow => (
+                format!(
+                    ",\n       max(CASE WHEN start_time >= {from} AND start_time <= {to} AND {} THEN duration_ns END) AS matched_ns",
+                    self.span
+                ),
+                "matched_ns DESC, start_time DESC",
+            ),
+        };
+        format!(
+            "\
+SELECT trace_id, min(start_time) AS start_time,
+       CAST(max(end_time) AS BIGINT) - CAST(min(start_time) AS BIGINT) AS duration_ns,
+       first_value(service ORDER BY parent_span_id IS NOT NULL, start_time) AS root_service,
+       first_value(name ORDER BY parent_span_id IS NOT NULL, start_time) AS root_name,
+       count(DISTINCT span_id) AS spans,
+       count(DISTINCT CASE WHEN status = 'error' THEN span_id END) AS errors,
+       array_agg(DISTINCT service ORDER BY service) AS services{matched}
+FROM spans
+WHERE start_time >= {since} AND start_time <= {until}
+  AND trace_id IN ({ids})
+GROUP BY trace_id
+ORDER BY {order}"
+        )
+    }
+}
 
 #[derive(Deserialize)]
 pub(super) struct Request {
@@ -38,8 +167,16 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let Query(request) = request?;
     let window = Window::parse(request.from.as_deref(), request.to.as_deref(), LATELY, state.clock.now())?;
-    let sql = request.sql(window)?;
-    let answer = state.ask(&sql).await?;
+    let search = Search::of(&request, window)?;
+    let sql = search.summaries(&search.matching(window, search.limit));
+    let (found, mut warnings) = search.find(&state).await?;
+    if found.is_empty() {
+        return Ok(Json(json!({ "traces": [], "warnings": warnings, "sql": sql })));
+    }
+    let answer = state.ask(&search.summaries(&found.join(", "))).await?;
+    warnings.extend(
+        answer.warnings.iter().filter(|warning| !warnings.contains(warning)).cloned().collect::<Vec<_>>(),
+    );
     let traces: Vec<Value> = reader::rows(&answer)
         .map(|row| {
             let names = [
@@ -55,42 +192,10 @@ pub(super) async fn list(
             names.iter().map(|name| ((*name).to_owned(), row.json(name))).collect()
         })
         .collect();
-    Ok(Json(json!({ "traces": traces, "warnings": answer.warnings, "sql": sql })))
+    Ok(Json(json!({ "traces": traces, "warnings": warnings, "sql": sql })))
 }
 
 impl Request {
-    /// Traces in which one span satisfies everything that is asked of a span.
-    fn sql(&self, window: Window) -> Result<String, ApiError> {
-        let span = self.span_condition()?;
-        let order = match self.sort.as_deref() {
-            None | Some("" | "recent") => "start_time DESC",
-            Some("slow") => "matched_ns DESC, start_time DESC",
-            Some(other) => {
-                return Err(ApiError::bad_request(format!(
-                    "`sort` is `{other}`: expected `slow` or `recent`"
-                )));
-            }
-        };
-        let limit = self.limit.unwrap_or(20).clamp(1, MOST);
-        let (from, to) = (text::moment(window.from), text::moment(window.to));
-        Ok(format!(
-            "\
-SELECT trace_id, min(start_time) AS start_time,
-       CAST(max(end_time) AS BIGINT) - CAST(min(start_time) AS BIGINT) AS duration_ns,
-       first_value(service ORDER BY parent_span_id IS NOT NULL, start_time) AS root_service,
-       first_value(name ORDER BY parent_span_id IS NOT NULL, start_time) AS root_name,
-       count(DISTINCT span_id) AS spans,
-       count(DISTINCT CASE WHEN status = 'error' THEN span_id END) AS errors,
-       array_agg(DISTINCT service ORDER BY service) AS services,
-       max(CASE WHEN {span} THEN duration_ns END) AS matched_ns
-FROM spans
-WHERE start_time >= {from} AND start_time <= {to}
-GROUP BY trace_id
-HAVING max(CASE WHEN {span} THEN duration_ns END) IS NOT NULL
-ORDER BY {order} LIMIT {limit}"
-        ))
-    }
-
     fn span_condition(&self) -> Result<String, ApiError> {
         let mut all = Vec::new();
         let named = [

@@ -1,21 +1,24 @@
 //! Filters on a view's columns as filters on the columns of its table, so that files, row groups and
 //! pages are left out and bloom filters are asked.
 //!
-//! What comes out keeps every row that the filter keeps and maybe more; the filter itself runs above.
+//! What comes out keeps every row that the filter keeps and maybe more; the filter itself runs above, unless it
+//! was [`exact`].
 
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator, lit};
 
-use super::views::Kind;
 use arrow::datatypes::{DataType, TimeUnit};
+use weir_storage::{Needle, Table};
+
+use super::functions;
+use super::views::Kind;
 
 /// `filter` over the stored columns, where that can be said; `kind` tells how a view column is made.
 pub(super) fn stored<'a>(filter: &Expr, kind: &impl Fn(&str) -> Option<&'a Kind>) -> Option<Expr> {
-    let plain = |column: &Column| matches!(kind(&column.name), Some(Kind::Stored));
-    let columns = filter.column_refs();
-    if !columns.is_empty() && columns.into_iter().all(plain) {
-        return Some(filter.clone());
+    if let Some(exact) = exact(filter, kind) {
+        return Some(exact);
     }
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
@@ -44,6 +47,92 @@ pub(super) fn stored<'a>(filter: &Expr, kind: &impl Fn(&str) -> Option<&'a Kind>
         }
         _ => None,
     }
+}
+
+/// `filter` over the stored columns where it keeps the same rows: those it is about are stored, or are values of
+/// attributes.
+pub(super) fn exact<'a>(filter: &Expr, kind: &impl Fn(&str) -> Option<&'a Kind>) -> Option<Expr> {
+    let (mut all, mut any) = (true, false);
+    let replaced = filter.clone().transform_down(|expr| {
+        if let Some((column, key)) = access(&expr)
+            && let Some(Kind::Attributes(scope)) = kind(&column.name)
+        {
+            any = true;
+            return Ok(Transformed::new(scope.value(key), true, TreeNodeRecursion::Jump));
+        }
+        if let Expr::Column(column) = &expr {
+            any = true;
+            all &= matches!(kind(&column.name), Some(Kind::Stored));
+        }
+        Ok(Transformed::no(expr))
+    });
+    replaced.ok().filter(|_| all && any).map(|replaced| replaced.data)
+}
+
+/// The column and the key of `column['key']`.
+fn access(expr: &Expr) -> Option<(&Column, &str)> {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.name() == "get_field" => match call.args.as_slice() {
+            [Expr::Column(column), Expr::Literal(key, _)] => Some((column, key.try_as_str()??)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What each row that `filter`, which is over stored columns, keeps has of the needle columns of `table`: of each
+/// list one value at least.
+pub(super) fn needles(filter: &Expr, table: Table) -> Vec<Vec<Needle>> {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            [needles(left, table), needles(right, table)].concat()
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            match (needles(left, table).into_iter().next(), needles(right, table).into_iter().next()) {
+                (Some(left), Some(right)) => vec![[left, right].concat()],
+                _ => Vec::new(),
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+            equals(left, right, table).or_else(|| equals(right, left, table)).into_iter().collect()
+        }
+        Expr::InList(InList { expr, list, negated: false }) => {
+            let any: Option<Vec<_>> = list.iter().map(|item| equals(expr, item, table)).collect();
+            any.map(|any| any.concat()).into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What a row has in which `expr` is `value`: one of these, if that can be told.
+fn equals(expr: &Expr, value: &Expr, table: Table) -> Option<Vec<Needle>> {
+    let Expr::Literal(value, _) = value else { return None };
+    let listed = |column: &Expr| match column {
+        Expr::Column(column) => table.needle_columns().iter().find(|name| **name == column.name).copied(),
+        _ => None,
+    };
+    let Some((key, columns)) = functions::as_attribute(expr) else {
+        let column = listed(expr)?;
+        return match value {
+            ScalarValue::Binary(Some(bytes)) => Some(vec![Needle::value(column, bytes)]),
+            text => Some(vec![Needle::value(column, text.try_as_str()??.as_bytes())]),
+        };
+    };
+    let text = value.try_as_str()??;
+    let long = text.parse::<i64>().ok().filter(|long| long.to_string() == text);
+    let mut any = Vec::new();
+    for expr in columns {
+        let column = listed(expr)?;
+        match column.strip_prefix("attributes_") {
+            None => any.push(Needle::value(column, text.as_bytes())),
+            Some("str") => any.push(Needle::text(column, key, text)),
+            Some("long") => any.extend(long.map(|long| Needle::long(column, key, long))),
+            Some("bool") if !["true", "false"].contains(&text) => {}
+            Some("double") if text.parse::<f64>().is_err() => {}
+            Some(_) => any.push(Needle::key(column, key)),
+        }
+    }
+    Some(any)
 }
 
 /// `column op value`, where `column` is made from stored ones.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 
-pub(super) use attributes::attributes;
+pub(super) use attributes::{as_attribute, attribute, attributes};
 pub(super) use nested::{events, links};
 pub(super) use scalar::{any_text, code_name, hex, moment, moment_after};
 

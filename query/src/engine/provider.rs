@@ -1,34 +1,39 @@
 //! A table of a snapshot as DataFusion scans it: published files that may match, and the hot rows.
 //!
-//! Files are left out at planning by the bounds their table keeps; within the rest, Parquet's own row group
-//! and page statistics, bloom filters and pushed-down predicates do the work. Filters are inexact: whoever
-//! scans without DataFusion's planner filters again.
+//! Files are left out at planning by the bounds their table keeps, and blocks of rows by the filters of each file;
+//! within the rest, Parquet's own row group and page statistics, bloom filters and pushed-down predicates do the
+//! work. Filters on maps are applied; others are inexact: whoever scans without DataFusion's planner filters again.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, DFSchema, ScalarValue, Statistics};
+use datafusion::common::{Column, ColumnStatistics, DFSchema, ScalarValue, Statistics};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::object_store::ObjectStoreUrl;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::{CachedParquetFileReaderFactory, ParquetRowSelection};
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
-use weir_storage::{Bound, DataFile, Table, TableSnapshot};
+use weir_storage::{BlockFilters, Bound, DataFile, Table, TableSnapshot};
 
+use super::filters;
 use super::warnings::Warnings;
 
 /// The address under which a session finds the files of the data directory, and nothing else.
@@ -82,12 +87,30 @@ impl SnapshotTable {
         Ok(checked.sound)
     }
 
+    /// The parts of `files` that may match.
+    async fn parts(&self, files: Vec<DataFile>, filters: &[Expr]) -> Result<Vec<Part>> {
+        let wanted: Vec<_> = filters.iter().flat_map(|filter| filters::needles(filter, self.table)).collect();
+        if wanted.is_empty() {
+            return Ok(files.into_iter().map(|file| Part { file, rows: None }).collect());
+        }
+        let of_files = self.rows.block_filters(&files).await?;
+        let part = |(file, blocks): (DataFile, Option<Arc<BlockFilters>>)| {
+            let Some(blocks) = blocks else { return Some(Part { file, rows: None }) };
+            let end = usize::try_from(file.rows).unwrap_or(usize::MAX);
+            let within = |rows: Range<usize>| rows.start.min(end)..rows.end.min(end);
+            let rows = blocks.rows(&wanted).into_iter().map(within);
+            let rows = RowSelection::from_consecutive_ranges(rows, end);
+            rows.selects_any().then_some(Part { file, rows: Some(rows) })
+        };
+        Ok(files.into_iter().zip(of_files).filter_map(part).collect())
+    }
+
     fn scan_files(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
         predicate: Option<Arc<dyn PhysicalExpr>>,
-        files: &[DataFile],
+        parts: Vec<Part>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
         let mut options = TableParquetOptions::default();
@@ -107,23 +130,30 @@ impl SnapshotTable {
             source = source.with_predicate(predicate);
         }
 
-        let mut whole = Statistics::new_unknown(&schema);
-        whole.num_rows = Precision::Exact(files.iter().map(|file| file.rows as usize).sum());
-        whole.total_byte_size = Precision::Inexact(files.iter().map(|file| file.size as usize).sum());
-        let parts = files
-            .iter()
-            .map(|file| {
-                let path = file.path.to_string_lossy().into_owned();
-                PartitionedFile::new(path, file.size)
-            })
-            .collect();
+        let mut known = Statistics::new_unknown(&schema);
+        let rows = parts.iter().map(Part::rows).sum();
+        let is_whole = parts.iter().all(|part| part.rows.is_none());
+        known.num_rows = if is_whole { Precision::Exact(rows) } else { Precision::Inexact(rows) };
+        known.total_byte_size = Precision::Inexact(parts.iter().map(|part| part.file.size as usize).sum());
+        let parts = parts.into_iter().map(Part::into_partitioned).collect();
         let groups = FileGroup::new(parts).split_files(state.config().target_partitions());
         let scan = FileScanConfigBuilder::new(STORE.clone(), Arc::new(source))
             .with_file_groups(groups)
-            .with_statistics(whole)
+            .with_statistics(known)
             .with_projection_indices(projection.cloned())?
             .build();
         Ok(DataSourceExec::from_data_source(scan))
+    }
+
+    /// Whether a filter is about a map, which Parquet's reader does not look into.
+    fn reads_maps(&self, filter: &Expr) -> bool {
+        let schema = self.schema();
+        let is_map = |column: &Column| {
+            schema
+                .field_with_name(&column.name)
+                .is_ok_and(|field| matches!(field.data_type(), DataType::Map(..)))
+        };
+        filter.column_refs().into_iter().any(is_map)
     }
 
     fn scan_hot(
@@ -141,6 +171,26 @@ impl SnapshotTable {
         let filtered =
             FilterExecBuilder::new(predicate, rows).apply_projection(projection.cloned())?.build()?;
         Ok(Arc::new(filtered))
+    }
+}
+
+/// A file, or some of its rows.
+struct Part {
+    file: DataFile,
+    rows: Option<RowSelection>,
+}
+
+impl Part {
+    fn rows(&self) -> usize {
+        self.rows.as_ref().map_or(self.file.rows as usize, RowSelection::row_count)
+    }
+
+    fn into_partitioned(self) -> PartitionedFile {
+        let file = PartitionedFile::new(self.file.path.to_string_lossy(), self.file.size);
+        match self.rows {
+            None => file,
+            Some(rows) => file.with_extension(ParquetRowSelection::new(rows)),
+        }
     }
 }
 
@@ -191,14 +241,33 @@ impl TableProvider for SnapshotTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = DFSchema::try_from(self.schema())?;
-        let predicate = conjunction(filters.to_vec())
-            .map(|filter| state.create_physical_expr(filter, &schema))
-            .transpose()?;
-        let files = self.readable(state, predicate.as_ref()).await?;
-        if files.is_empty() {
+        let physical = |filters: Vec<Expr>| {
+            conjunction(filters).map(|all| state.create_physical_expr(all, &schema)).transpose()
+        };
+        let (on_maps, plain) = filters.iter().cloned().partition(|filter| self.reads_maps(filter));
+        let (on_maps, plain) = (physical(on_maps)?, physical(plain)?);
+        let files = self.readable(state, plain.as_ref()).await?;
+        let parts = self.parts(files, filters).await?;
+        let predicate = physical(filters.to_vec())?;
+        if parts.is_empty() {
             return self.scan_hot(projection, predicate);
         }
-        let published = self.scan_files(state, projection, predicate.clone(), &files)?;
+        let published = match on_maps {
+            None => self.scan_files(state, projection, plain, parts)?,
+            Some(on_maps) => {
+                // Parquet's reader cannot tell: it gives the columns that are filtered by as well.
+                let all = || (0..schema.fields().len()).collect();
+                let mut read: Vec<usize> = projection.cloned().unwrap_or_else(all);
+                let wanted: Vec<usize> = (0..read.len()).collect();
+                let filtered = collect_columns(&on_maps).into_iter().map(|column| column.index());
+                let more: BTreeSet<usize> = filtered.filter(|index| !read.contains(index)).collect();
+                read.extend(more);
+                let rows = self.scan_files(state, Some(&read), plain, parts)?;
+                let on_maps = reassign_expr_columns(on_maps, &rows.schema())?;
+                let filtered = FilterExecBuilder::new(on_maps, rows);
+                Arc::new(filtered.apply_projection(Some(wanted))?.build()?)
+            }
+        };
         if self.rows.hot.is_empty() {
             return Ok(published);
         }

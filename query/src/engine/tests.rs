@@ -8,6 +8,7 @@ use weir_storage::Table;
 use super::*;
 use crate::testdata::{self, T0};
 
+mod files;
 mod refused;
 mod views;
 

@@ -25,7 +25,7 @@ const SPAN_KINDS: &[&str] = &["unspecified", "internal", "server", "client", "pr
 const SPAN_STATUSES: &[&str] = &["unset", "ok", "error"];
 
 /// How a view column is made, which tells how a filter on it reads on what is stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Kind {
     /// As it is.
     Stored,
@@ -35,8 +35,50 @@ pub(super) enum Kind {
     Id,
     /// A number by its name.
     Code(&'static [&'static str]),
+    /// The attributes of a scope.
+    Attributes(Scope),
     /// Otherwise.
     Made,
+}
+
+/// The stored columns that hold the attributes of one scope.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    maps: Vec<Expr>,
+    /// Keys that have a column of their own.
+    promoted: Vec<(&'static str, Expr)>,
+}
+
+impl Scope {
+    /// The five maps of a scope and its promoted columns.
+    fn of(table: Table, scope: &str) -> Self {
+        let maps = attribute_maps().map(|(suffix, _)| column(&format!("{scope}_{suffix}"))).to_vec();
+        let of_scope = |promoted: &&Promoted| match scope {
+            "resource" => promoted.resource,
+            "attributes" => !promoted.resource,
+            _ => false,
+        };
+        let mut promoted: Vec<(&'static str, Expr)> = Vec::new();
+        if scope == "resource" {
+            promoted.push(("service.name", column("service")));
+        }
+        if table == Table::Spans {
+            promoted.extend(PROMOTED.iter().filter(of_scope).map(|known| (known.key, column(known.column))));
+        }
+        Self { maps, promoted }
+    }
+
+    /// All of them as one map.
+    fn whole(&self) -> Expr {
+        functions::attributes(self.maps.clone(), self.promoted.clone())
+    }
+
+    /// The value of `key` in that map.
+    pub(super) fn value(&self, key: &str) -> Expr {
+        let promoted =
+            self.promoted.iter().find(|(known, _)| *known == key).map(|(_, column)| column.clone());
+        functions::attribute(key, promoted.into_iter().chain(self.maps.clone()).collect())
+    }
 }
 
 /// A column of a view of a stored table.
@@ -60,6 +102,11 @@ impl StoredView {
     /// The view's rows in `snapshot`.
     pub(super) fn over(&'static self, snapshot: &Snapshot) -> RowView {
         RowView::new(self, snapshot.table(self.table))
+    }
+
+    /// How the column by that name is made.
+    fn kind(&self, name: &str) -> Option<&Kind> {
+        self.columns.iter().find(|column| column.name == name).map(|column| &column.kind)
     }
 
     fn new(table: Table) -> Self {
@@ -163,8 +210,10 @@ fn columns(table: Table) -> Vec<ViewColumn> {
             (_, "links") => put(name, Kind::Made, functions::links(column(name))),
             (DataType::Map(..), "labels" | "point") => put(name, Kind::Stored, column(name)),
             (DataType::Map(..), _) => {
-                if let Some(scope) = name.strip_suffix("_str") {
-                    put(scope_column(scope), Kind::Made, scope_attributes(table, scope));
+                if let Some(prefix) = name.strip_suffix("_str") {
+                    let scope = Scope::of(table, prefix);
+                    let whole = scope.whole();
+                    put(scope_column(prefix), Kind::Attributes(scope), whole);
                 }
             }
             _ => put(name, Kind::Stored, column(name)),
@@ -179,22 +228,4 @@ fn scope_column(scope: &str) -> &str {
         "scope" => "scope_attributes",
         own => own,
     }
-}
-
-/// The five maps of a scope and its promoted columns as one map.
-fn scope_attributes(table: Table, scope: &str) -> Expr {
-    let maps = attribute_maps().map(|(suffix, _)| column(&format!("{scope}_{suffix}"))).to_vec();
-    let of_scope = |promoted: &&Promoted| match scope {
-        "resource" => promoted.resource,
-        "attributes" => !promoted.resource,
-        _ => false,
-    };
-    let mut promoted: Vec<(&'static str, Expr)> = Vec::new();
-    if scope == "resource" {
-        promoted.push(("service.name", column("service")));
-    }
-    if table == Table::Spans {
-        promoted.extend(PROMOTED.iter().filter(of_scope).map(|known| (known.key, column(known.column))));
-    }
-    functions::attributes(maps, promoted)
 }

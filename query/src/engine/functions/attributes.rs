@@ -1,4 +1,4 @@
-//! The attributes of one scope as one map of texts, and typed access to it.
+//! The attributes of one scope as one map of texts, one value of that map, and typed access to it.
 //!
 //! `attr_long(attributes, 'k')`, `attr_double` and `attr_bool` give the value of a key in that type, or
 //! null where it is absent or of another. Texts of the stored types are exact, so nothing is lost by
@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, MapArray, MapBuilder, MapFieldNames,
-    StringBuilder,
+    StringArray, StringBuilder,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use weir_storage::schema;
 
@@ -66,6 +66,89 @@ impl ScalarUDFImpl for Attributes {
     }
 }
 
+/// The value of `key` in [`attributes`], without the map: in the promoted column for it, which comes first if there
+/// is one, or in the maps.
+pub(in crate::engine) fn attribute(key: &str, columns: Vec<Expr>) -> Expr {
+    let args: Vec<Expr> = std::iter::once(lit(key)).chain(columns).collect();
+    let signature = Signature::any(args.len(), Volatility::Immutable);
+    ScalarUDF::from(Attribute { signature }).call(args)
+}
+
+/// The key and the columns of an expression that [`attribute`] made.
+pub(in crate::engine) fn as_attribute(expr: &Expr) -> Option<(&str, &[Expr])> {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.name() == ATTRIBUTE => match call.args.split_first()? {
+            (Expr::Literal(key, _), columns) => Some((key.try_as_str()??, columns)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+const ATTRIBUTE: &str = "attribute_of";
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Attribute {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Attribute {
+    fn name(&self) -> &str {
+        ATTRIBUTE
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some((ColumnarValue::Scalar(key), columns)) = args.args.split_first() else {
+            return exec_err!("`{ATTRIBUTE}` lacks a key");
+        };
+        let Some(Some(key)) = key.try_as_str() else { return exec_err!("`{ATTRIBUTE}` lacks a key") };
+        let columns = ColumnarValue::values_to_arrays(columns)?;
+        Ok(ColumnarValue::Array(Arc::new(values(key, &columns)?)))
+    }
+}
+
+/// The text of `key` in each row of `columns`, the first that has it.
+fn values(key: &str, columns: &[ArrayRef]) -> Result<StringArray> {
+    let mut places = Vec::with_capacity(columns.len());
+    for column in columns.iter().filter(|column| column.null_count() < column.len()) {
+        places.push(match column.as_map_opt() {
+            Some(map) => (Some((map, map.keys().as_string::<i32>())), Texts::of(map.values())?),
+            None => (None, Texts::of(column)?),
+        });
+    }
+    let rows = columns.first().map_or(0, |column| column.len());
+    let mut out = StringBuilder::with_capacity(rows, rows * 8);
+    for row in 0..rows {
+        let mut found = false;
+        for (map, texts) in &places {
+            let at = match map {
+                None => Some(row),
+                Some((map, _)) if map.is_null(row) => None,
+                Some((map, keys)) => {
+                    let offsets = map.value_offsets();
+                    (offsets[row] as usize..offsets[row + 1] as usize).find(|at| keys.value(*at) == key)
+                }
+            };
+            found = at.is_some_and(|at| texts.put(at, &mut out));
+            if found {
+                break;
+            }
+        }
+        if !found {
+            out.append_null();
+        }
+    }
+    Ok(out.finish())
+}
+
 /// One map per row: the promoted columns that have a value, then the entries of the maps.
 pub(super) fn merged(maps: &[ArrayRef], keys: &[&str], promoted: &[ArrayRef]) -> Result<MapArray> {
     let rows = maps.iter().chain(promoted).map(|column| column.len()).next().unwrap_or_default();
@@ -103,7 +186,7 @@ pub(super) fn merged(maps: &[ArrayRef], keys: &[&str], promoted: &[ArrayRef]) ->
 
 /// A column whose values are wanted as text.
 enum Texts<'a> {
-    Text(&'a arrow::array::StringArray),
+    Text(&'a StringArray),
     Long(&'a Int64Array),
     Double(&'a Float64Array),
     Bool(&'a BooleanArray),

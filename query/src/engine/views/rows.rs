@@ -7,14 +7,14 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DFSchema;
+use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use weir_storage::TableSnapshot;
 
-use super::StoredView;
+use super::{Kind, StoredView};
 use crate::engine::{SnapshotTable, filters};
 
 /// The rows of a view of a stored table.
@@ -41,7 +41,17 @@ impl TableProvider for RowView {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let kind = |name: &str| self.view.kind(name);
+        let reads_attributes = |filter: &Expr| {
+            let is_one = |column: &Column| matches!(kind(&column.name), Some(Kind::Attributes(_)));
+            filter.column_refs().into_iter().any(is_one)
+        };
+        // Above, such a filter would need the whole map.
+        let support = |filter: &&Expr| match filters::exact(filter, &kind) {
+            Some(_) if reads_attributes(filter) => TableProviderFilterPushDown::Exact,
+            _ => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(support).collect())
     }
 
     async fn scan(
@@ -51,7 +61,7 @@ impl TableProvider for RowView {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let kind = |name: &str| self.view.columns.iter().find(|c| c.name == name).map(|c| &c.kind);
+        let kind = |name: &str| self.view.kind(name);
         let below: Vec<Expr> = filters.iter().filter_map(|filter| filters::stored(filter, &kind)).collect();
         let all = || (0..self.view.columns.len()).collect();
         let wanted: Vec<usize> = projection.map_or_else(all, Clone::clone);
