@@ -1,7 +1,7 @@
 //! In which order rows go into a file: by day, then by what their table is sorted by.
 //!
-//! Sorting compares numbers only: a number per text of a column, in the order of the texts, stands for it.
-//! Flushes hold few distinct texts and many rows.
+//! Sorting compares numbers only: a number per text of a column, in the order of the texts, stands for it, and two
+//! for an id. Flushes hold few distinct texts and many rows.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,8 +16,10 @@ use crate::Table;
 use crate::schema::{STRETCH_MICROS, SortBy};
 use crate::series::day_of;
 
-/// What a table is sorted by, at most.
-const SORT_COLUMNS: usize = 3;
+/// Numbers that what a table is sorted by becomes, at most.
+const SORT_NUMBERS: usize = 4;
+/// Bytes of an id that rows are sorted by.
+const ID_BYTES: usize = 16;
 
 /// The rows of a day: (batch, row) of each.
 pub(crate) type Day = (i32, Vec<(usize, usize)>);
@@ -25,21 +27,25 @@ pub(crate) type Day = (i32, Vec<(usize, usize)>);
 /// Where each row is, by day and in sort order; rows that compare equal stay in the order they came.
 pub(crate) fn by_day(table: Table, batches: &[RecordBatch]) -> Result<Vec<Day>, ArrowError> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut keys: Vec<(i32, [u64; SORT_COLUMNS], u32)> = Vec::with_capacity(rows);
+    let mut keys: Vec<(i32, [u64; SORT_NUMBERS], u32)> = Vec::with_capacity(rows);
     let mut places = Vec::with_capacity(rows);
     for (number, batch) in batches.iter().enumerate() {
         let times = column(batch, table.time_column())?.as_primitive::<TimestampMicrosecondType>();
         for (row, micros) in times.values().iter().enumerate() {
-            keys.push((day_of(*micros), [0; SORT_COLUMNS], places.len() as u32)); // flushed long before 2^32
+            keys.push((day_of(*micros), [0; SORT_NUMBERS], places.len() as u32)); // flushed long before 2^32
             places.push((number, row));
         }
     }
     let of_batches: Vec<Vec<ArrayRef>> =
         batches.iter().map(|batch| key_columns(table, batch)).collect::<Result<_, _>>()?;
-    for number in 0..table.sort_order().len() {
-        let columns: Vec<&dyn Array> = of_batches.iter().map(|columns| columns[number].as_ref()).collect();
-        for (key, rank) in keys.iter_mut().zip(ranks(&columns)?) {
-            key.1[number] = rank;
+    let mut number = 0;
+    for column in 0..table.sort_order().len() {
+        let columns: Vec<&dyn Array> = of_batches.iter().map(|columns| columns[column].as_ref()).collect();
+        for ranks in ranks(&columns)? {
+            for (key, rank) in keys.iter_mut().zip(ranks) {
+                key.1[number] = rank;
+            }
+            number += 1;
         }
     }
     keys.sort_unstable();
@@ -73,12 +79,16 @@ fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, ArrowE
     batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))
 }
 
-/// A number for each row, in the order of the values. No column that tables are sorted by has nulls.
-fn ranks(columns: &[&dyn Array]) -> Result<Vec<u64>, ArrowError> {
+/// A number for each row, in the order of the values, or a first and a second one. No column that tables are sorted
+/// by has nulls.
+fn ranks(columns: &[&dyn Array]) -> Result<Vec<Vec<u64>>, ArrowError> {
     let Some(first) = columns.first() else { return Ok(Vec::new()) };
     // With the sign turned round, the bits of integers are in the order of the integers.
     let unsigned = |value: &i64| *value as u64 ^ (1 << 63);
-    Ok(match first.data_type() {
+    let numbers = match first.data_type() {
+        DataType::Binary if columns.iter().all(|column| column.as_binary::<i32>().iter().all(is_id)) => {
+            return Ok(id_ranks(columns));
+        }
         DataType::Utf8 => text_ranks(columns.iter().map(|c| c.as_string::<i32>().iter())),
         DataType::Binary => text_ranks(columns.iter().map(|c| c.as_binary::<i32>().iter())),
         DataType::Int64 => {
@@ -89,7 +99,20 @@ fn ranks(columns: &[&dyn Array]) -> Result<Vec<u64>, ArrowError> {
             values.map(unsigned).collect()
         }
         other => return Err(ArrowError::NotYetImplemented(format!("sorting by a column of {other}"))),
-    })
+    };
+    Ok(vec![numbers])
+}
+
+fn is_id(value: Option<&[u8]>) -> bool {
+    value.is_some_and(|id| id.len() == ID_BYTES)
+}
+
+/// The upper and the lower halves of ids.
+fn id_ranks(columns: &[&dyn Array]) -> Vec<Vec<u64>> {
+    let ids = columns.iter().flat_map(|column| column.as_binary::<i32>().iter().flatten());
+    let halves = ids.filter_map(|id| Some((id.first_chunk()?, id.last_chunk()?)));
+    let (upper, lower) = halves.map(|(a, b)| (u64::from_be_bytes(*a), u64::from_be_bytes(*b))).unzip();
+    vec![upper, lower]
 }
 
 fn text_ranks<T: Copy + Eq + Hash + Ord + Default>(
