@@ -22,6 +22,7 @@ mod ledger;
 mod logs;
 mod metrics;
 mod report;
+mod scrapes;
 mod spans;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,8 @@ pub(crate) enum Signal {
     Spans,
     /// Data points of a cumulative counter.
     Metrics,
+    /// Scrapes of a mesh's standard metrics every 15 s, from `--history` ago until now.
+    Scrapes,
     /// Log records with trace ids.
     Logs,
 }
@@ -88,6 +91,9 @@ pub(crate) struct LoadArgs {
     /// Distinct users.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = up_to(9_999_999))]
     pub(crate) users: usize,
+    /// How long ago the first of the scrapes was.
+    #[arg(long, value_name = "DURATION", default_value = "3h", value_parser = duration)]
+    pub(crate) history: Duration,
     /// Append the id of each acknowledged record to this file, once its answer has come.
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: Option<PathBuf>,

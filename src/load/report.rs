@@ -155,6 +155,7 @@ impl Tally {
             signal: match self.signal {
                 Signal::Spans => "spans",
                 Signal::Metrics => "metrics",
+                Signal::Scrapes => "samples",
                 Signal::Logs => "logs",
             },
             rate: self.rate,

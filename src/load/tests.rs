@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use weir_model::UnixNanos;
@@ -13,6 +14,7 @@ use weir_model::UnixNanos;
 use super::batch::RecordId;
 use super::logs::Logs;
 use super::metrics::{COUNTER, Metrics};
+use super::scrapes::Scrapes;
 use super::spans::Spans;
 use super::world::World;
 
@@ -128,6 +130,49 @@ fn metrics_are_one_growing_counter_without_two_samples_of_one_time() {
         assert_eq!(batch.ids.len(), 100, "round {round}");
     }
     assert_eq!(last.len(), 16);
+}
+
+#[test]
+fn scrapes_are_every_series_of_every_target_every_fifteen_seconds() {
+    let world = World { services: 5, operations: 5, users: 1, attributes: 11 };
+    let mut generator = Scrapes::new(world, 1, 0, std::time::Duration::from_secs(150));
+    let mut last: std::collections::HashMap<String, (u64, f64)> = std::collections::HashMap::new();
+    let (mut scrapes, mut grown) = (0, 0);
+    loop {
+        let batch = generator.batch(NOW);
+        if batch.records == 0 {
+            break;
+        }
+        scrapes += 1;
+        let request = ExportMetricsServiceRequest::decode(&batch.body[..]).unwrap();
+        let resource = &request.resource_metrics[0];
+        let mut points = 0;
+        for metric in &resource.scope_metrics[0].metrics {
+            let (of_metric, is_counter) = match &metric.data {
+                Some(Data::Sum(sum)) => (&sum.data_points, true),
+                Some(Data::Gauge(gauge)) => (&gauge.data_points, false),
+                other => panic!("{other:?}"),
+            };
+            for point in of_metric {
+                points += 1;
+                let key = format!("{:?} {} {:?}", resource.resource, metric.name, point.attributes);
+                let value = match point.value {
+                    Some(Value::AsInt(value)) => value as f64,
+                    Some(Value::AsDouble(value)) => value,
+                    None => panic!("no value"),
+                };
+                let time = point.time_unix_nano;
+                if let Some((before, was)) = last.insert(key, (time, value)) {
+                    assert_eq!(time - before, 15_000_000_000);
+                    assert!(value >= was || !is_counter, "{}: {was}, then {value}", metric.name);
+                    grown += usize::from(value > was);
+                }
+            }
+        }
+        assert_eq!((points, batch.ids.len() as u64), (batch.records, batch.records));
+    }
+    assert_eq!((scrapes, last.len()), (50, 5 * 111));
+    assert!((500..4_000).contains(&grown), "{grown} of {} samples grew", 9 * last.len());
 }
 
 #[test]

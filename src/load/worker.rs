@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::logs::Logs;
 use super::metrics::Metrics;
 use super::report::{Second, Summary, Tally};
+use super::scrapes::Scrapes;
 use super::spans::Spans;
 use super::world::World;
 use super::{LoadArgs, LoadError, Signal};
@@ -32,6 +33,7 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) enum Generator {
     Spans(Spans),
     Metrics(Metrics),
+    Scrapes(Scrapes),
     Logs(Logs),
 }
 
@@ -46,14 +48,17 @@ impl Generator {
         match args.signal {
             Signal::Spans => Self::Spans(Spans::new(world, args.seed, worker)),
             Signal::Metrics => Self::Metrics(Metrics::new(world, args.seed, worker)),
+            Signal::Scrapes => Self::Scrapes(Scrapes::new(world, args.seed, worker, args.history)),
             Signal::Logs => Self::Logs(Logs::new(world, args.seed, worker)),
         }
     }
 
+    /// About `count` records; none where there are no more.
     pub(super) fn batch(&mut self, count: usize, now: UnixNanos) -> Batch {
         match self {
             Self::Spans(spans) => spans.batch(count, now),
             Self::Metrics(metrics) => metrics.batch(count, now),
+            Self::Scrapes(scrapes) => scrapes.batch(now),
             Self::Logs(logs) => logs.batch(count, now),
         }
     }
@@ -62,7 +67,9 @@ impl Generator {
     fn path(&self) -> &'static str {
         match self {
             Self::Spans(_) => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-            Self::Metrics(_) => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Self::Metrics(_) | Self::Scrapes(_) => {
+                "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+            }
             Self::Logs(_) => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
         }
     }
@@ -132,9 +139,9 @@ impl Shared {
     }
 
     /// Records that were not acknowledged after all may be tried anew, with new ids.
-    fn give_back(&self, records: u64) {
+    fn give_back(&self, records: i64) {
         if let Some(budget) = &self.budget {
-            budget.fetch_add(records as i64, Ordering::AcqRel);
+            budget.fetch_add(records, Ordering::AcqRel);
         }
     }
 
@@ -202,7 +209,8 @@ impl Worker {
                 break;
             }
             let batch = self.generator.batch(count, self.shared.clock.now());
-            if !self.deliver(batch).await? {
+            self.shared.give_back(count as i64 - batch.records as i64);
+            if batch.records == 0 || !self.deliver(batch).await? {
                 break;
             }
         }
@@ -225,14 +233,14 @@ impl Worker {
                 }
                 Outcome::Failed { code, why } => {
                     self.shared.books().tally.failed(batch.records, format!("{code:?}: {why}"));
-                    self.shared.give_back(batch.records);
+                    self.shared.give_back(batch.records as i64);
                     let pause = self.back_off;
                     self.back_off = (pause * 2).min(BACK_OFF_MOST);
                     return Ok(self.pause(pause).await);
                 }
             };
             if !self.pause(pause).await {
-                self.shared.give_back(batch.records);
+                self.shared.give_back(batch.records as i64);
                 return Ok(false);
             }
         }

@@ -136,6 +136,7 @@ fn args(to: SocketAddr) -> LoadArgs {
         services: 20,
         operations: 200,
         users: 1_000,
+        history: Duration::from_secs(3 * 3600),
         ledger: None,
         json: true,
     }
