@@ -58,6 +58,7 @@ lint: $(UI)/node_modules/.package-lock.json ## formatting and lints, warnings ar
 bench: ## the figures of BENCHMARKS.md, measured here
 	$(CARGO) build --workspace --bins --release
 	tests/bench.sh
+	$(CARGO) bench --workspace --bench ingest
 
 soak: setup-test setup-fuzz build ## what takes long: 500 kills at system calls, 500 crash rounds, a minute of each fuzz target
 	CARGO="$(CARGO)" tests/soak.sh

@@ -100,7 +100,7 @@ class ClickHouse:
 
 
 def main(address, table):
-    files = deltalake.DeltaTable(table).file_uris()
+    files = [uri.removeprefix("file://") for uri in deltalake.DeltaTable(table).file_uris()]
     engines = [("Weir", Weir(address)), ("DuckDB", DuckDB(files)), ("chDB", ClickHouse(files))]
     print(f"{len(files)} files, {THREADS} threads, the middle one of {ROUNDS} rounds, milliseconds")
     print(f"{'question':32}" + "".join(f"{name:>10}" for name, _ in engines) + f"{'rows':>8}")

@@ -1,21 +1,23 @@
-//! What a span costs on its way in, without a network, in CPU time of the whole process: decoding alone; decoding
-//! and the write-ahead log (`stored`); the flush to Parquet; the merge of the files.
+//! What a span costs on its way in, without a network, in CPU time of the whole process: decoding by prost and
+//! Arrow's builders, for comparison; decoding; decoding and the write-ahead log (`stored`); the flush to Parquet; the
+//! merge of the files.
 //!
 //! The spans are those of `weir load spans`. `cargo bench --workspace --bench ingest -- 200000 8` takes 8 rounds
 //! of 200,000 spans.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
-#[path = "../../src/load/batch.rs"]
+#[path = "../../../src/load/batch.rs"]
 #[allow(dead_code, reason = "the ledger's part of it")]
 mod batch;
-#[path = "../../src/load/spans.rs"]
+mod prost_arrow;
+#[path = "../../../src/load/spans.rs"]
 #[allow(dead_code, reason = "what other signals use")]
 mod spans;
-#[path = "../../src/load/wire.rs"]
+#[path = "../../../src/load/wire.rs"]
 #[allow(dead_code, reason = "what other signals use")]
 mod wire;
-#[path = "../../src/load/world.rs"]
+#[path = "../../../src/load/world.rs"]
 #[allow(dead_code, reason = "what other signals use")]
 mod world;
 
@@ -96,14 +98,19 @@ fn main() {
         ..Options::new(dir.path().to_owned(), clock.clone())
     };
     let storage = runtime.block_on(Storage::open(options)).unwrap();
-    let mut stages = ["decode", "stored", "flushed", "compacted"].map(Stage::new);
-    let [decoding, logging, flushing, compacting] = &mut stages;
+    let mut stages = ["prost", "decode", "stored", "flushed", "compacted"].map(Stage::new);
+    let [comparing, decoding, logging, flushing, compacting] = &mut stages;
     let mut bytes = 0;
     for _ in 0..rounds {
         let batches: Vec<Bytes> =
             (0..round / BATCH).map(|_| generator.batch(BATCH, clock.now()).body).collect();
         bytes += batches.iter().map(Bytes::len).sum::<usize>();
         let now = clock.now();
+        comparing.measure(|| {
+            for batch in &batches {
+                std::hint::black_box(prost_arrow::decode(batch));
+            }
+        });
         decoding.measure(|| {
             for batch in &batches {
                 decode(Signal::Traces, batch, now, &series).unwrap();
