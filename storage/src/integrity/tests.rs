@@ -40,8 +40,8 @@ async fn three(dir: &Path) -> Vec<PathBuf> {
 async fn damage_is_found_at_the_first_read_and_set_aside_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let paths = three(dir.path()).await;
-    let size = fs::metadata(&paths[0]).unwrap().len();
-    flip(&paths[0], size as usize / 2);
+    flip(&paths[0], fs::metadata(&paths[0]).unwrap().len() as usize / 2);
+    let size = fs::metadata(&paths[1]).unwrap().len();
     fs::OpenOptions::new().write(true).open(&paths[1]).unwrap().set_len(size - 1).unwrap();
 
     let storage = open(dir.path()).await;
