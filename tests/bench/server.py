@@ -24,7 +24,7 @@ class Server:
         for door in ("--otlp-grpc", "--otlp-http", "--http"):
             command += [door, "127.0.0.1:0"]
         began = time.monotonic()
-        self.log = open(f"{data}.log", "ab")
+        self.log = open(f"{data}.log", "wb")  # anew, so that no line of an earlier run is read
         self.process = subprocess.Popen(command, stderr=self.log)
         while not (ready := re.findall(r"^ready (.*)$", open(f"{data}.log").read(), re.M)[-1:]):
             if self.process.poll() is not None:
