@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, AsArray, MapArray, RecordBatch};
+use arrow::array::{Array, AsArray, MapArray};
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
 use weir_model::limits;
@@ -64,9 +64,8 @@ impl Needle {
 #[derive(Debug)]
 pub(crate) struct Builder {
     columns: &'static [&'static str],
-    /// The needles of the block that is not full, and its rows.
-    needles: HashSet<Needle, Unhashed>,
-    rows: usize,
+    /// The needles of the blocks that have not ended.
+    needles: Vec<HashSet<Needle, Unhashed>>,
     filters: Vec<Vec<u8>>,
 }
 
@@ -94,45 +93,44 @@ impl Builder {
     /// For a file of `table`; none where its files have no filters.
     pub(crate) fn of(table: Table) -> Option<Self> {
         let columns = table.needle_columns();
-        let empty = Self { columns, needles: HashSet::default(), rows: 0, filters: Vec::new() };
+        let empty = Self { columns, needles: Vec::new(), filters: Vec::new() };
         (!columns.is_empty()).then_some(empty)
     }
 
-    /// Adds the rows that come next.
-    pub(crate) fn add(&mut self, rows: &RecordBatch) {
+    /// Adds the values of the column `name` in the rows behind the first `before` ones since the last block ended.
+    pub(crate) fn add(&mut self, name: &str, column: &dyn Array, before: usize) {
+        if !self.columns.contains(&name) {
+            return;
+        }
         let mut from = 0;
-        while from < rows.num_rows() {
-            let to = rows.num_rows().min(from + BLOCK_ROWS - self.rows);
-            for name in self.columns {
-                if let Some(column) = rows.column_by_name(name) {
-                    add(&mut self.needles, name, column, from..to);
-                }
+        while from < column.len() {
+            let block = (before + from) / BLOCK_ROWS;
+            let to = column.len().min((block + 1) * BLOCK_ROWS - before);
+            if self.needles.len() <= block {
+                self.needles.resize_with(block + 1, HashSet::default);
             }
-            self.rows += to - from;
+            add(&mut self.needles[block], name, column, from..to);
             from = to;
-            if self.rows == BLOCK_ROWS {
-                self.end_block();
-            }
         }
     }
 
-    fn end_block(&mut self) {
-        let groups = (self.needles.len() * NEEDLE_BITS).div_ceil(GROUP_BYTES * 8).max(1);
-        let mut filter = vec![0; groups * GROUP_BYTES];
-        for needle in self.needles.drain() {
-            for (byte, bit) in bits(needle, groups) {
-                filter[byte] |= bit;
+    /// Ends the blocks of the last `rows` rows; only at the end of a file is one of them not full.
+    pub(crate) fn end_blocks(&mut self, rows: usize) {
+        self.needles.resize_with(rows.div_ceil(BLOCK_ROWS), HashSet::default);
+        for needles in self.needles.drain(..) {
+            let groups = (needles.len() * NEEDLE_BITS).div_ceil(GROUP_BYTES * 8).max(1);
+            let mut filter = vec![0; groups * GROUP_BYTES];
+            for needle in needles {
+                for (byte, bit) in bits(needle, groups) {
+                    filter[byte] |= bit;
+                }
             }
+            self.filters.push(filter);
         }
-        self.filters.push(filter);
-        self.rows = 0;
     }
 
     /// The filters as they are written.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
-        if self.rows > 0 {
-            self.end_block();
-        }
+    pub(crate) fn finish(self) -> Vec<u8> {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
         let mut bytes = number(self.filters.len()).to_vec();
         self.filters.iter().for_each(|filter| bytes.extend(number(filter.len())));
@@ -149,11 +147,10 @@ fn add(needles: &mut HashSet<Needle, Unhashed>, name: &str, column: &dyn Array, 
         DataType::Map(..) => add_entries(needles, name_seed, column.as_map(), rows),
         DataType::Binary => {
             let values = column.as_binary::<i32>();
-            let mut last: &[u8] = &[];
-            for row in rows.filter(|row| values.is_valid(*row)) {
-                if values.value(row) != last {
-                    last = values.value(row);
-                    needles.insert(needle(last));
+            let mut last = None;
+            for value in rows.filter(|row| values.is_valid(*row)).map(|row| values.value(row)) {
+                if last.replace(value) != Some(value) {
+                    needles.insert(needle(value));
                 }
             }
         }
@@ -174,11 +171,9 @@ fn add_entries(needles: &mut HashSet<Needle, Unhashed>, name_seed: u64, map: &Ma
     let (keys, values) = (map.keys().as_string::<i32>(), map.values());
     let texts = values.as_string_opt::<i32>();
     let longs = values.as_primitive_opt::<Int64Type>();
-    let mut seeds: HashMap<&str, u64> = HashMap::new(); // few keys, many rows
     for row in rows.filter(|row| map.is_valid(*row)) {
         for at in map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize {
-            let key = keys.value(at);
-            let seed = *seeds.entry(key).or_insert_with(|| xxh3_64_with_seed(key.as_bytes(), name_seed));
+            let seed = xxh3_64_with_seed(keys.value(at).as_bytes(), name_seed);
             needles.insert(Needle(match (texts, longs) {
                 (Some(texts), _) if texts.is_valid(at) => xxh3_64_with_seed(texts.value(at).as_bytes(), seed),
                 (_, Some(longs)) if longs.is_valid(at) => {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{Table, gather};
 
 /// Runs of fewer rows than this are of that tier; larger ones are left alone.
-const TIERS: [usize; 5] = [8, 64, 512, 4_096, 8_192];
+const TIERS: [usize; 3] = [8, 64, 512];
 /// How many neighbours of a tier are worth a copy.
 const FAN_IN: usize = 8;
 /// Rows of a run that concatenation makes, at most about.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use chrono::{DateTime, SecondsFormat};
@@ -17,20 +17,17 @@ const BOUND_TEXT_BYTES: usize = 256;
 /// Smallest and largest value of each statistics column.
 pub(crate) type Bounds = HashMap<&'static str, (Bound, Bound)>;
 
-/// Widens `bounds` to hold the rows of `batch`, of which there is at least one. A column that has no
-/// bounds in one batch of a file must have none for the file: `seen` is how many batches came before.
-pub(crate) fn widen(table: Table, bounds: &mut Bounds, batch: &RecordBatch, first: bool) {
-    for name in table.stats_columns() {
-        let of_batch = batch.column_by_name(name).and_then(|column| bounds_of(column));
-        match (of_batch, bounds.remove(name)) {
-            (Some(new), None) if first => _ = bounds.insert(name, new),
-            (Some((low, high)), Some((old_low, old_high))) => {
-                let low = if low < old_low { low } else { old_low };
-                let high = if high > old_high { high } else { old_high };
-                bounds.insert(name, (low, high));
-            }
-            _ => {}
+/// Widens `bounds` to hold the values of a piece of the statistics column `name`. A column that has no bounds in one
+/// piece must have none at all: `first` says that no piece came before.
+pub(crate) fn widen(bounds: &mut Bounds, name: &'static str, column: &dyn Array, first: bool) {
+    match (bounds_of(column), bounds.remove(name)) {
+        (Some(new), None) if first => _ = bounds.insert(name, new),
+        (Some((low, high)), Some((old_low, old_high))) => {
+            let low = if low < old_low { low } else { old_low };
+            let high = if high > old_high { high } else { old_high };
+            bounds.insert(name, (low, high));
         }
+        _ => {}
     }
 }
 

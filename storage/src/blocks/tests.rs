@@ -3,7 +3,7 @@
 use std::fs;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, Int64Builder, MapBuilder, MapFieldNames, StringArray, StringBuilder,
+    ArrayRef, BinaryArray, Int64Builder, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder,
 };
 use proptest::prelude::*;
 
@@ -88,6 +88,26 @@ fn every_value_of_a_file_is_found_in_its_block_and_few_elsewhere() {
 }
 
 #[test]
+fn blocks_go_on_behind_a_row_group() {
+    const N: u64 = (128 << 10) + 5_000;
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_of(dir.path(), &rows(N));
+    assert_eq!(file.rows, N);
+    let filters = BlockFilters::read(&file).unwrap().unwrap();
+    assert_eq!(filters.ends.len() - 1, (N as usize).div_ceil(BLOCK_ROWS));
+    let mut before = 0;
+    for batch in crate::tests::read(&file.path) {
+        let ids = batch.column_by_name("trace_id").unwrap().as_binary::<i32>();
+        for row in (0..ids.len()).step_by(501) {
+            let found = filters.rows(&[vec![Needle::value("trace_id", ids.value(row))]]);
+            assert!(found.iter().any(|rows| rows.contains(&(before + row))), "row {}", before + row);
+        }
+        before += ids.len();
+    }
+    assert_eq!(before as u64, N);
+}
+
+#[test]
 fn all_conditions_hold_and_of_each_one_value() {
     let dir = tempfile::tempdir().unwrap();
     let filters = BlockFilters::read(&file_of(dir.path(), &rows(30_000))).unwrap().unwrap();
@@ -146,5 +166,17 @@ proptest! {
                 filters.rows(&[vec![Needle(7)]]);
             }
         }
+    }
+}
+
+#[test]
+fn an_empty_id_is_found_as_well() {
+    let ids: ArrayRef = Arc::new(BinaryArray::from_iter_values([&b""[..], b"", b"id"]));
+    let mut builder = Builder::of(Table::Spans).unwrap();
+    builder.add("trace_id", &ids, 0);
+    builder.end_blocks(3);
+    let filters = BlockFilters::from_bytes(builder.finish()).unwrap();
+    for id in [&b""[..], b"id"] {
+        assert!(!filters.rows(&[vec![Needle::value("trace_id", id)]]).is_empty(), "{id:?}");
     }
 }

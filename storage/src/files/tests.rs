@@ -16,7 +16,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
 
-use super::{FileName, Kind, Target, date_of, date_text, remove_leftovers, sorting_columns, write};
+use super::writer::sorting_columns;
+use super::{FileName, Kind, Target, date_of, date_text, remove_leftovers, write};
 use crate::schema::SortBy;
 use crate::tests::{batch, read, samples, spans, times};
 use crate::{Bound, DataFile, FlushError, Table, order};

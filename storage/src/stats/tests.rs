@@ -24,7 +24,10 @@ fn spans(rows: &[(&str, i64, i64)]) -> arrow::record_batch::RecordBatch {
 fn bounds_of(chunks: &[&[(&str, i64, i64)]]) -> Bounds {
     let mut bounds = Bounds::new();
     for (index, chunk) in chunks.iter().enumerate() {
-        widen(Table::Spans, &mut bounds, &spans(chunk), index == 0);
+        let rows = spans(chunk);
+        for name in Table::Spans.stats_columns() {
+            widen(&mut bounds, name, rows.column_by_name(name).unwrap(), index == 0);
+        }
     }
     bounds
 }
