@@ -67,12 +67,23 @@ impl<'a> Keys<'a> {
             self.0.resize(KEYS, Key::default());
         }
         let known = &mut self.0[hash as usize % KEYS];
-        if known.hash != hash || known.text.as_bytes() != key {
+        if known.hash != hash || !is_same(known.text.as_bytes(), key) {
             let text = std::str::from_utf8(key).map_err(|_| Reason::InvalidUtf8)?;
             *known = Key { text, hash, promoted: promoted_number(text) };
         }
         Ok(*known)
     }
+}
+
+/// Whether two keys are the same one, eight bytes at a time.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let (Some(tail), Some(other_tail)) = (one.last_chunk(), other.last_chunk()) else { return one == other };
+    let number = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let (head, other_head) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
+    one.len() == other.len()
+        && number(tail) == number(other_tail)
+        && head.iter().zip(other_head).all(|(one, other)| number(one) == number(other))
 }
 
 /// Tells keys apart by their first and last bytes and their length; zero for the empty one.
@@ -142,7 +153,50 @@ impl<'a> Attributes<'a> {
     }
 }
 
-fn key_value<'a>(mut message: Reader<'a>, keys: &mut Keys<'a>) -> Result<Attribute<'a>, Fault> {
+#[inline]
+fn key_value<'a>(message: Reader<'a>, keys: &mut Keys<'a>) -> Result<Attribute<'a>, Fault> {
+    let Some((key, raw, value)) = usual_key_value(message.bytes()) else {
+        return any_key_value(message, keys);
+    };
+    let Key { text, hash, promoted } = keys.resolve(key)?;
+    Ok(Attribute { key: text, value, raw, hash, promoted })
+}
+
+/// Key, bytes of the value and value of a `KeyValue` as nearly all are: a short key, then a short value, which is a text
+/// or a number. Whatever is not quite so is left to [`any_key_value`].
+#[inline]
+fn usual_key_value(message: &[u8]) -> Option<(&[u8], &[u8], Value<'_>)> {
+    let (key, rest) = short(0x0a, message)?;
+    let (raw, rest) = short(0x12, rest)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let value = match raw {
+        [0x0a, len @ ..0x80, text @ ..] if usize::from(*len) == text.len() => {
+            Value::Str(std::str::from_utf8(text).ok()?)
+        }
+        [0x10, bool @ ..2] => Value::Bool(*bool != 0),
+        [0x18, low @ ..0x80] => Value::Long(i64::from(*low)),
+        [0x18, low @ 0x80..=0xff, high @ ..0x80] => {
+            Value::Long(i64::from(low & 0x7f) | i64::from(*high) << 7)
+        }
+        [0x21, double @ ..] => Value::Double(f64::from_le_bytes(double.try_into().ok()?)),
+        _ => return None,
+    };
+    Some((key, raw, value))
+}
+
+/// The payload of the field that `bytes` begin with, and what follows it, where the key is `key` and the length takes
+/// one byte.
+#[inline]
+fn short(key: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match bytes {
+        [first, len @ ..0x80, rest @ ..] if *first == key => rest.split_at_checked(usize::from(*len)),
+        _ => None,
+    }
+}
+
+fn any_key_value<'a>(mut message: Reader<'a>, keys: &mut Keys<'a>) -> Result<Attribute<'a>, Fault> {
     let mut attribute = Attribute { key: "", value: Value::Other, raw: &[], hash: 0, promoted: None };
     while let Some(field) = message.next()? {
         match field.number {
@@ -262,6 +316,15 @@ impl AttributeMaps {
             Value::Bool(bool) => self.bool.push(row, attribute.key, bool),
             Value::Other => self.other.push(row, attribute.key, attribute.raw),
         }
+    }
+
+    /// Gives the attributes of row number `row`, the last one so far, to `times` rows more.
+    pub(super) fn again(&mut self, row: usize, times: usize) {
+        self.text.again(row, times);
+        self.long.again(row, times);
+        self.double.again(row, times);
+        self.bool.again(row, times);
+        self.other.again(row, times);
     }
 
     /// The columns, in the order of the schema.

@@ -31,6 +31,9 @@ pub(crate) trait Values: Default {
     /// Appends `count` values that stand for null.
     fn skip(&mut self, count: usize);
 
+    /// Appends, `times` times, all values from number `from` on.
+    fn again(&mut self, from: usize, times: usize);
+
     /// How many there are.
     fn len(&self) -> usize;
 
@@ -71,6 +74,21 @@ impl Bytes {
         self.ends.resize(self.ends.len() + count, end(self.bytes.len()));
     }
 
+    fn repeat(&mut self, from: usize, times: usize) {
+        let ends = from + 1..self.ends.len();
+        let begin = self.ends[from] as usize;
+        let block = begin..self.bytes.len();
+        self.bytes.reserve(times * block.len());
+        self.ends.reserve(times * ends.len());
+        for time in 1..=times {
+            let shift = end(time * block.len());
+            self.bytes.extend_from_within(block.clone());
+            for number in ends.clone() {
+                self.ends.push(self.ends[number] + shift);
+            }
+        }
+    }
+
     fn count(&self) -> usize {
         self.ends.len().saturating_sub(1)
     }
@@ -104,6 +122,10 @@ impl Values for Texts {
         self.0.pad(count);
     }
 
+    fn again(&mut self, from: usize, times: usize) {
+        self.0.repeat(from, times);
+    }
+
     fn len(&self) -> usize {
         self.0.count()
     }
@@ -128,6 +150,10 @@ impl Values for Blobs {
 
     fn skip(&mut self, count: usize) {
         self.0.pad(count);
+    }
+
+    fn again(&mut self, from: usize, times: usize) {
+        self.0.repeat(from, times);
     }
 
     fn len(&self) -> usize {
@@ -174,6 +200,12 @@ impl<T: ArrowPrimitiveType> Values for Numbers<T> {
         self.0.resize(self.0.len() + count, T::default_value());
     }
 
+    fn again(&mut self, from: usize, times: usize) {
+        let block = from..self.0.len();
+        self.0.reserve(times * block.len());
+        (0..times).for_each(|_| self.0.extend_from_within(block.clone()));
+    }
+
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -203,6 +235,11 @@ impl Values for Bools {
 
     fn skip(&mut self, count: usize) {
         self.0.append_n(count, false);
+    }
+
+    fn again(&mut self, from: usize, times: usize) {
+        let block: Vec<bool> = (from..self.0.len()).map(|number| self.0.get_bit(number)).collect();
+        (0..times).for_each(|_| self.0.append_slice(&block));
     }
 
     fn len(&self) -> usize {
@@ -240,6 +277,14 @@ impl<V: Values> Sparse<V> {
         self.reach(row);
         self.values.push(value, self.rows);
         self.valid.append_non_null();
+    }
+
+    /// Gives the value of row number `row`, the last one so far, to `times` rows more; nothing where it has none.
+    pub(crate) fn again(&mut self, row: usize, times: usize) {
+        if self.values.len() == row + 1 {
+            self.values.again(row, times);
+            self.valid.append_n_non_nulls(times);
+        }
     }
 
     #[inline]
@@ -330,6 +375,15 @@ impl Rows {
         self.valid.append_non_null();
     }
 
+    /// `times` rows more that are like row number `row`, whose `count` entries were the last ones; says where these begin.
+    fn again(&mut self, row: usize, times: usize, count: usize) -> Option<usize> {
+        let begin = *self.starts.get(row)?;
+        let own = end(count) - begin;
+        self.starts.extend((1..=times).map(|time| begin + end(time) * own));
+        self.valid.append_n_non_nulls(times);
+        Some(begin as usize)
+    }
+
     /// Where `rows` rows lie among `entries`, and which are not null.
     fn finish(mut self, rows: usize, entries: usize) -> (OffsetBuffer<i32>, Option<NullBuffer>) {
         self.valid.append_n_nulls(rows - self.starts.len().min(rows));
@@ -390,6 +444,14 @@ impl<V: Values> SparseMap<V> {
         self.rows.enter(row, self.keys.len());
         self.keys.push(key, self.rows.rows);
         self.values.push(value, self.rows.rows);
+    }
+
+    /// Gives the entries of row number `row`, the last one so far, to `times` rows more; nothing where it has none.
+    pub(crate) fn again(&mut self, row: usize, times: usize) {
+        if let Some(from) = self.rows.again(row, times, self.keys.len()) {
+            self.keys.again(from, times);
+            self.values.again(from, times);
+        }
     }
 
     /// The column, of exactly `rows` rows; `data_type` is that of the maps.

@@ -83,6 +83,7 @@ impl<'a> Decoder<'a> {
                 return Ok(());
             }
         };
+        let first = self.columns.rows;
         let mut records = message;
         while let Some(field) = records.next()? {
             if field.number != 2 {
@@ -90,13 +91,14 @@ impl<'a> Decoder<'a> {
             }
             match self.read(field.message()?, resource.cost + scope.cost) {
                 Ok(record) => {
-                    self.columns.row(&record, &self.attributes, resource, &scope);
+                    self.columns.row(&record, &self.attributes);
                     self.decoded.accepted += 1;
                 }
                 Err(Fault::Record(reason)) => self.decoded.rejected.add(reason, 1),
                 Err(Fault::Malformed(malformed)) => return Err(malformed),
             }
         }
+        self.columns.origin_from(first, resource, &scope);
         Ok(())
     }
 
@@ -193,16 +195,10 @@ impl LogColumns {
         }
     }
 
-    fn row(
-        &mut self,
-        record: &LogRecord<'_>,
-        attributes: &Attributes<'_>,
-        resource: &Resource<'_>,
-        scope: &Scope<'_>,
-    ) {
+    /// A row, whose origin is to follow.
+    fn row(&mut self, record: &LogRecord<'_>, attributes: &Attributes<'_>) {
         let row = self.rows;
         self.rows += 1;
-        self.service.push(row, resource.service);
         self.time.push(record.time);
         self.observed_time.push(record.observed_time);
         self.severity_number.push(record.severity_number);
@@ -224,7 +220,15 @@ impl LogColumns {
             self.attributes.push(row, attribute);
         }
         self.dropped_attributes.push(record.dropped_attributes.into());
-        self.origin.row(row, resource, scope, false);
+    }
+
+    /// The origin of all rows from number `first` on.
+    fn origin_from(&mut self, first: usize, resource: &Resource<'_>, scope: &Scope<'_>) {
+        if first < self.rows {
+            self.service.push(first, resource.service);
+            self.service.again(first, self.rows - first - 1);
+            self.origin.rows(first..self.rows, resource, scope, false);
+        }
     }
 
     fn finish(self) -> Result<RecordBatch, ArrowError> {

@@ -1,6 +1,8 @@
 //! Where a record comes from: its resource and its instrumentation scope, read once and repeated in
 //! each of its rows.
 
+use std::ops::Range;
+
 use arrow::error::ArrowError;
 
 use super::Reason;
@@ -177,18 +179,28 @@ pub(super) fn count_nested(mut message: Reader<'_>) -> Result<u64, Malformed> {
 }
 
 /// Rows that columns have room for from the start, at most; beyond, they grow as they are filled.
-const EXPECTED_ROWS: u64 = 8 << 10;
+const EXPECTED_ROWS: usize = 8 << 10;
+/// Records whose length is taken for that of all.
+const SAMPLED_RECORDS: usize = 32;
 
-/// How many rows to make room for: the records in `request`, up to a bound.
+/// About how many rows to make room for: as many as there would be if all records in `request` were as long as the
+/// first ones, up to a bound.
 pub(super) fn expected_rows(request: &[u8]) -> Result<usize, Malformed> {
-    let mut count = 0;
-    let mut message = Reader::new(request);
-    while let Some(field) = message.next()? {
-        if field.number == 1 && count < EXPECTED_ROWS {
-            count += count_nested(field.message()?)?;
+    let (mut records, mut bytes) = (0, 0);
+    let mut resources = Reader::new(request);
+    while let Some(resource) = resources.next()?.filter(|_| records < SAMPLED_RECORDS) {
+        let mut scopes = if resource.number == 1 { resource.message()? } else { continue };
+        while let Some(scope) = scopes.next()?.filter(|_| records < SAMPLED_RECORDS) {
+            let mut fields = if scope.number == 2 { scope.message()? } else { continue };
+            while let Some(field) = fields.next()?.filter(|_| records < SAMPLED_RECORDS) {
+                if field.number == 2 {
+                    records += 1;
+                    bytes += field.message()?.bytes().len().max(1);
+                }
+            }
         }
     }
-    Ok(count.min(EXPECTED_ROWS) as usize)
+    Ok((records * request.len()).checked_div(bytes).unwrap_or(0).min(EXPECTED_ROWS))
 }
 
 /// The columns that spans, logs and series share.
@@ -217,6 +229,27 @@ impl OriginColumns {
             scope_dropped: Sparse::new(rows),
             scope_schema_url: Sparse::new(rows),
         }
+    }
+
+    /// `rows`, which follow one another and are of one resource and scope.
+    pub(super) fn rows(
+        &mut self,
+        rows: Range<usize>,
+        resource: &Resource<'_>,
+        scope: &Scope<'_>,
+        promotes: bool,
+    ) {
+        let Some(times) = rows.len().checked_sub(1) else { return };
+        let row = rows.start;
+        self.row(row, resource, scope, promotes);
+        self.resource.again(row, times);
+        self.resource_dropped.again(row, times);
+        self.resource_schema_url.again(row, times);
+        self.scope_name.again(row, times);
+        self.scope_version.again(row, times);
+        self.scope.again(row, times);
+        self.scope_dropped.again(row, times);
+        self.scope_schema_url.again(row, times);
     }
 
     /// Row number `row`; where resource attributes are promoted they are not repeated. A row left out is null,

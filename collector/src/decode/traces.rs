@@ -111,7 +111,7 @@ impl<'a> Decoder<'a> {
                 return Ok(());
             }
         };
-        let promoted = origin::promoted_of(resource);
+        let first = self.columns.rows();
         let mut spans = message;
         while let Some(field) = spans.next()? {
             if field.number != 2 {
@@ -120,13 +120,14 @@ impl<'a> Decoder<'a> {
             let bytes = field.message()?;
             match self.read(bytes, resource.cost + scope.cost) {
                 Ok(span) => {
-                    self.columns.row(&span, &self.scratch, resource, &promoted, &scope);
+                    self.columns.row(&span, &self.scratch);
                     self.decoded.accepted += 1;
                 }
                 Err(Fault::Record(reason)) => self.decoded.rejected.add(reason, 1),
                 Err(Fault::Malformed(malformed)) => return Err(malformed),
             }
         }
+        self.columns.origin_from(first, resource, &scope);
         Ok(())
     }
 

@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field, or `None` at the end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         Ok(Some(field))
     }
 
-    #[inline]
+    #[inline(always)]
     fn field(&mut self) -> Result<Field<'a>, Malformed> {
         let at = self.at();
         let key = self.varint()?;
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next base-128 number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
         match self.rest {
             [byte, rest @ ..] if *byte < 0x80 => {
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
         Err(Malformed { at: self.at(), reason })
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self
             .rest
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    #[inline]
+    #[inline(always)]
     fn delimited(&mut self) -> Result<Self, Malformed> {
         let at = self.at();
         let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);

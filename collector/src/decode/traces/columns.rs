@@ -7,9 +7,9 @@ use arrow::error::ArrowError;
 use weir_storage::Table;
 use weir_storage::schema::PROMOTED;
 
-use super::super::attributes::{Attribute, AttributeMaps, Attributes, TextMaps, Value, promoted};
+use super::super::attributes::{AttributeMaps, Attributes, TextMaps, Value, promoted};
 use super::super::columns::{Blobs, Finished, Longs, Moment, Rows, Sparse, Texts};
-use super::super::origin::{OriginColumns, Resource, Scope};
+use super::super::origin::{self, OriginColumns, Resource, Scope};
 use super::{Event, Link, Scratch, Span};
 
 /// The columns of `spans`.
@@ -68,15 +68,13 @@ impl SpanColumns {
         }
     }
 
-    /// A row.
-    pub(super) fn row<'a>(
-        &mut self,
-        span: &Span<'a>,
-        scratch: &Scratch<'a>,
-        resource: &Resource<'a>,
-        of_resource: &[(usize, Attribute<'a>)],
-        scope: &Scope<'a>,
-    ) {
+    /// How many there are.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// A row, whose origin is to follow.
+    pub(super) fn row(&mut self, span: &Span<'_>, scratch: &Scratch<'_>) {
         let row = self.rows;
         self.rows += 1;
         self.trace_id.push(row, span.trace_id);
@@ -86,7 +84,6 @@ impl SpanColumns {
         }
         self.trace_state.push_text(row, span.trace_state);
         self.flags.push(span.flags.into());
-        self.service.push(row, resource.service);
         self.name.push(row, span.name);
         self.kind.push(span.kind);
         self.status.push(span.status);
@@ -100,15 +97,23 @@ impl SpanColumns {
                 None => self.attributes.push(row, attribute),
             }
         }
-        for (number, attribute) in of_resource {
-            self.promoted.push(row, *number, attribute.value);
-        }
         self.dropped_attributes.push(span.dropped_attributes.into());
-        self.origin.row(row, resource, scope, true);
         self.events.row(row, &scratch.events, &scratch.nested);
         self.dropped_events.push(span.dropped_events.into());
         self.links.row(row, &scratch.links, &scratch.nested);
         self.dropped_links.push(span.dropped_links.into());
+    }
+
+    /// The origin of all rows from number `first` on.
+    pub(super) fn origin_from(&mut self, first: usize, resource: &Resource<'_>, scope: &Scope<'_>) {
+        let Some(times) = (self.rows - first).checked_sub(1) else { return };
+        self.service.push(first, resource.service);
+        self.service.again(first, times);
+        for (number, attribute) in origin::promoted_of(resource) {
+            self.promoted.push(first, number, attribute.value);
+            self.promoted.again(first, number, times);
+        }
+        self.origin.rows(first..self.rows, resource, scope, true);
     }
 
     /// The rows as a batch.
@@ -171,6 +176,14 @@ impl PromotedColumns {
             (PromotedColumn::Text(column), Value::Str(text)) => column.push(row, text),
             (PromotedColumn::Long(column), Value::Long(long)) => column.push(row, long),
             _ => {}
+        }
+    }
+
+    /// Gives the value of row number `row`, the last one so far, to `times` rows more.
+    fn again(&mut self, row: usize, number: usize, times: usize) {
+        match &mut self.0[number] {
+            PromotedColumn::Text(column) => column.again(row, times),
+            PromotedColumn::Long(column) => column.again(row, times),
         }
     }
 
