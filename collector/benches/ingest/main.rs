@@ -106,6 +106,8 @@ fn main() {
             (0..round / BATCH).map(|_| generator.batch(BATCH, clock.now()).body).collect();
         bytes += batches.iter().map(Bytes::len).sum::<usize>();
         let now = clock.now();
+        let decoded = decode(Signal::Traces, &batches[0], now, &series).unwrap();
+        assert_eq!(decoded.parts[0].1, prost_arrow::decode(&batches[0]), "both make the same rows");
         comparing.measure(|| {
             for batch in &batches {
                 std::hint::black_box(prost_arrow::decode(batch));
