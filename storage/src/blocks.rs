@@ -14,9 +14,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use arrow::array::{Array, AsArray, MapArray};
+use arrow::array::{Array, ArrayRef, AsArray, MapArray};
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
 use weir_model::limits;
@@ -32,7 +32,9 @@ const NEEDLE_BITS: usize = 10;
 /// Bytes of the group of words that one needle is looked for in.
 const GROUP_BYTES: usize = 32;
 /// What the entry of the footer is called: its value is the place of the first byte and the length.
-const FOOTER_KEY: &str = "weir.blocks.1";
+const FOOTER_KEY: &str = "weir.blocks.2";
+/// The class of the longest durations, 2^40 ns (18 min) and more.
+const LONGEST_CLASS: u8 = 80;
 
 /// A value by which blocks are found, as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,9 +56,31 @@ impl Needle {
         Self(xxh3_64_with_seed(&value.to_le_bytes(), Self::key(column, key).0))
     }
 
+    /// A span of this service and class of duration.
+    fn paced(service: &str, class: u8) -> Self {
+        static SEEDS: LazyLock<Vec<u64>> = LazyLock::new(|| {
+            (0..=LONGEST_CLASS).map(|class| xxh3_64_with_seed(&[class], xxh3_64(b"duration_ns"))).collect()
+        });
+        Self(xxh3_64_with_seed(service.as_bytes(), SEEDS[usize::from(class)]))
+    }
+
+    /// What each span of `service` has that took `duration_ns` or longer: one of these.
+    pub fn slow(service: &str, duration_ns: i64) -> impl Iterator<Item = Self> {
+        (duration_class(duration_ns)..=LONGEST_CLASS).map(move |class| Self::paced(service, class))
+    }
+
     /// Any value under a key of a map of another type.
     pub fn key(column: &str, key: &str) -> Self {
         Self(xxh3_64_with_seed(key.as_bytes(), xxh3_64(column.as_bytes())))
+    }
+}
+
+/// Durations by classes, two to each doubling: the second is from one and a half times the first's beginning on.
+fn duration_class(duration_ns: i64) -> u8 {
+    match duration_ns.max(1).ilog2() {
+        0 => 0,
+        power @ ..40 => (2 * power) as u8 + u8::from(duration_ns & (1 << (power - 1)) != 0),
+        _ => LONGEST_CLASS,
     }
 }
 
@@ -64,8 +88,11 @@ impl Needle {
 #[derive(Debug)]
 pub(crate) struct Builder {
     columns: &'static [&'static str],
+    has_durations: bool,
     /// The needles of the blocks that have not ended.
     needles: Vec<HashSet<Needle, Unhashed>>,
+    /// The services of the rows in those blocks, where they have durations: the rows before each piece, and the piece.
+    services: Vec<(usize, ArrayRef)>,
     filters: Vec<Vec<u8>>,
 }
 
@@ -93,15 +120,24 @@ impl Builder {
     /// For a file of `table`; none where its files have no filters.
     pub(crate) fn of(table: Table) -> Option<Self> {
         let columns = table.needle_columns();
-        let empty = Self { columns, needles: Vec::new(), filters: Vec::new() };
+        let has_durations = table == Table::Spans;
+        let empty =
+            Self { columns, has_durations, needles: Vec::new(), services: Vec::new(), filters: Vec::new() };
         (!columns.is_empty()).then_some(empty)
     }
 
     /// Adds the values of the column `name` in the rows behind the first `before` ones since the last block ended.
-    pub(crate) fn add(&mut self, name: &str, column: &dyn Array, before: usize) {
-        if !self.columns.contains(&name) {
-            return;
-        }
+    /// Columns come in the order of the schema, all in the same pieces.
+    pub(crate) fn add(&mut self, name: &str, column: &ArrayRef, before: usize) {
+        let services = match name {
+            "service" if self.has_durations => {
+                self.services.push((before, Arc::clone(column)));
+                return;
+            }
+            "duration_ns" => self.services.iter().find(|(rows, _)| *rows == before),
+            _ if self.columns.contains(&name) => None,
+            _ => return,
+        };
         let mut from = 0;
         while from < column.len() {
             let block = (before + from) / BLOCK_ROWS;
@@ -109,13 +145,17 @@ impl Builder {
             if self.needles.len() <= block {
                 self.needles.resize_with(block + 1, HashSet::default);
             }
-            add(&mut self.needles[block], name, column, from..to);
+            match services {
+                Some((_, services)) => add_paces(&mut self.needles[block], services, column, from..to),
+                None => add(&mut self.needles[block], name, column, from..to),
+            }
             from = to;
         }
     }
 
     /// Ends the blocks of the last `rows` rows; only at the end of a file is one of them not full.
     pub(crate) fn end_blocks(&mut self, rows: usize) {
+        self.services.clear();
         self.needles.resize_with(rows.div_ceil(BLOCK_ROWS), HashSet::default);
         for needles in self.needles.drain(..) {
             let groups = (needles.len() * NEEDLE_BITS).div_ceil(GROUP_BYTES * 8).max(1);
@@ -161,6 +201,17 @@ fn add(needles: &mut HashSet<Needle, Unhashed>, name: &str, column: &dyn Array, 
         }
         _ => {}
     }
+}
+
+/// Adds how long spans of which services took.
+fn add_paces(
+    needles: &mut HashSet<Needle, Unhashed>,
+    services: &dyn Array,
+    durations: &dyn Array,
+    rows: Range<usize>,
+) {
+    let (services, durations) = (services.as_string::<i32>(), durations.as_primitive::<Int64Type>());
+    needles.extend(rows.map(|row| Needle::paced(services.value(row), duration_class(durations.value(row)))));
 }
 
 /// Adds the needles of the entries of a map.

@@ -8,6 +8,7 @@ Prints one line a question: milliseconds of the middle one of five rounds, for e
 """
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -89,7 +90,9 @@ class ClickHouse:
     def __init__(self, files):
         self.session = chdb.session.Session()
         self.session.query(f"SET max_threads = {THREADS}")
-        listed = "{" + ",".join(files) + "}" if len(files) > 1 else files[0]
+        folder = os.path.commonpath([os.path.dirname(file) for file in files])
+        names = [os.path.relpath(file, folder) for file in files]
+        listed = folder + "/" + ("{" + ",".join(names) + "}" if len(names) > 1 else names[0])
         self.session.query("CREATE DATABASE IF NOT EXISTS bench ENGINE = Atomic")
         self.session.query("USE bench")
         self.session.query(f"CREATE VIEW spans AS SELECT * FROM file('{listed}', Parquet)")

@@ -1,5 +1,6 @@
 """A Weir of its own for a measurement: started on one core, loaded from the other, its CPU time counted to the end."""
 
+import atexit
 import json
 import os
 import re
@@ -26,6 +27,7 @@ class Server:
         began = time.monotonic()
         self.log = open(f"{data}.log", "wb")  # anew, so that no line of an earlier run is read
         self.process = subprocess.Popen(command, stderr=self.log)
+        atexit.register(self.process.kill)  # whatever ends the measurement
         while not (ready := re.findall(r"^ready (.*)$", open(f"{data}.log").read(), re.M)[-1:]):
             if self.process.poll() is not None:
                 raise SystemExit(f"weir ended: {open(f'{data}.log').read()}")

@@ -7,6 +7,7 @@
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator, lit};
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -80,9 +81,62 @@ fn access(expr: &Expr) -> Option<(&Column, &str)> {
     }
 }
 
+/// What each row that all of `filters`, which are over stored columns, keep has of what blocks are found by: of each
+/// list one at least.
+pub(super) fn wanted(filters: &[Expr], table: Table) -> Vec<Vec<Needle>> {
+    let mut wanted: Vec<_> = filters.iter().flat_map(|filter| needles(filter, table)).collect();
+    if table == Table::Spans {
+        let all: Vec<&Expr> = filters.iter().flat_map(split_conjunction).collect();
+        let services = all.iter().find_map(|filter| services(filter));
+        let longer = all.iter().filter_map(|filter| longer_than(filter)).max();
+        if let (Some(services), Some(longer)) = (services, longer) {
+            wanted.push(services.into_iter().flat_map(|service| Needle::slow(service, longer)).collect());
+        }
+    }
+    wanted
+}
+
+/// The services that spans are of which `filter` keeps.
+fn services(filter: &Expr) -> Option<Vec<&str>> {
+    let is_service = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == "service");
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (&**left, &**right) {
+            (column, Expr::Literal(text, _)) | (Expr::Literal(text, _), column) if is_service(column) => {
+                Some(vec![text.try_as_str()??])
+            }
+            _ => None,
+        },
+        Expr::InList(InList { expr, list, negated: false }) if is_service(expr) => {
+            let texts = list.iter().map(|item| match item {
+                Expr::Literal(text, _) => text.try_as_str()?,
+                _ => None,
+            });
+            texts.collect()
+        }
+        _ => None,
+    }
+}
+
+/// How long spans took at least which `filter` keeps.
+fn longer_than(filter: &Expr) -> Option<i64> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
+    match (&**left, op, &**right) {
+        (Expr::Column(column), Operator::Gt | Operator::GtEq, Expr::Literal(least, _))
+        | (Expr::Literal(least, _), Operator::Lt | Operator::LtEq, Expr::Column(column))
+            if column.name == "duration_ns" =>
+        {
+            match least {
+                ScalarValue::Int64(least) => *least,
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
 /// What each row that `filter`, which is over stored columns, keeps has of the needle columns of `table`: of each
 /// list one value at least.
-pub(super) fn needles(filter: &Expr, table: Table) -> Vec<Vec<Needle>> {
+fn needles(filter: &Expr, table: Table) -> Vec<Vec<Needle>> {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
             [needles(left, table), needles(right, table)].concat()

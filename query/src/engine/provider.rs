@@ -89,7 +89,7 @@ impl SnapshotTable {
 
     /// The parts of `files` that may match.
     async fn parts(&self, files: Vec<DataFile>, filters: &[Expr]) -> Result<Vec<Part>> {
-        let wanted: Vec<_> = filters.iter().flat_map(|filter| filters::needles(filter, self.table)).collect();
+        let wanted = filters::wanted(filters, self.table);
         if wanted.is_empty() {
             return Ok(files.into_iter().map(|file| Part { file, rows: None }).collect());
         }

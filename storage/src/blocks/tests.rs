@@ -3,7 +3,8 @@
 use std::fs;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, Int64Builder, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder,
+    ArrayRef, BinaryArray, Int64Array, Int64Builder, MapBuilder, MapFieldNames, RecordBatch, StringArray,
+    StringBuilder,
 };
 use proptest::prelude::*;
 
@@ -179,4 +180,47 @@ fn an_empty_id_is_found_as_well() {
     for id in [&b""[..], b"id"] {
         assert!(!filters.rows(&[vec![Needle::value("trace_id", id)]]).is_empty(), "{id:?}");
     }
+}
+
+#[test]
+fn classes_of_durations_rise_by_half_a_doubling() {
+    let golden = [(i64::MIN, 0), (0, 0), (1, 0), (2, 2), (3, 3), (4, 4), (5, 4), (6, 5), (7, 5), (8, 6)];
+    for (duration, class) in golden {
+        assert_eq!(duration_class(duration), class, "{duration}");
+    }
+    for power in 2..40 {
+        let (whole, half) = (1_i64 << power, 3_i64 << (power - 1));
+        let classes = [whole - 1, whole, half - 1, half].map(duration_class);
+        assert_eq!(classes, [2 * power - 1, 2 * power, 2 * power, 2 * power + 1].map(|class| class as u8));
+    }
+    for duration in [1 << 40, i64::MAX] {
+        assert_eq!(duration_class(duration), LONGEST_CLASS);
+    }
+}
+
+#[test]
+fn slow_spans_of_a_service_are_found() {
+    const N: usize = 3 * BLOCK_ROWS;
+    // One slow span of each service, in blocks of their own, and slow ones of nobody's.
+    let services = StringArray::from_iter_values((0..N).map(|n| if n % 2 == 0 { "shop" } else { "cart" }));
+    let duration = |n: usize| match n {
+        10 => 400_000_000,
+        4_111 => 2_000_000_000,
+        n => 1_000_000 + n as i64,
+    };
+    let durations = Int64Array::from_iter_values((0..N).map(duration));
+    let columns: [(&str, ArrayRef); 3] = [
+        ("service", Arc::new(services)),
+        ("start_time", times((0..N).map(|n| NOON + n as i64).collect())),
+        ("duration_ns", Arc::new(durations)),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_of(dir.path(), &batch(Table::Spans, N, &columns));
+    let filters = BlockFilters::read(&file).unwrap().unwrap();
+    let found = |service, duration| filters.rows(&[Needle::slow(service, duration).collect()]);
+    assert_eq!(found("shop", 400_000_000), [0..BLOCK_ROWS]);
+    assert_eq!(found("cart", 400_000_000), [BLOCK_ROWS..2 * BLOCK_ROWS]);
+    assert!(found("cart", 3_000_000_000).is_empty());
+    assert_eq!(found("shop", 1_000_000), [0..N]);
+    assert!(found("nobody", 0).is_empty());
 }

@@ -102,6 +102,12 @@ fn questions() -> Vec<String> {
         "attributes['user'] = 'u17' AND attributes['shape'] = 'flat'".to_owned(),
         "attributes['user'] <> 'u17' AND service = 's0' AND duration_ns < 900000".to_owned(),
         "attributes['user'] LIKE 'u17_' AND service = 's0'".to_owned(),
+        "service = 's5' AND duration_ns >= 23900000".to_owned(),
+        "23900000 < duration_ns AND 's5' = service AND duration_ns > 5".to_owned(),
+        "service IN ('s5', 's6', 'nobody') AND duration_ns >= 23900000".to_owned(),
+        "service = 'nobody' AND duration_ns >= 1".to_owned(),
+        "service = 's5' AND duration_ns >= 24000000".to_owned(),
+        "service = 's5' AND (duration_ns >= 23900000 OR attributes['user'] = 'u17')".to_owned(),
         "attributes['retries'] = '1507'".to_owned(),
         "attributes['retries'] = '+1507'".to_owned(),
         "attributes['retries'] > '2'".to_owned(),
@@ -141,7 +147,7 @@ async fn searches_in_files_find_what_is_found_among_hot_rows() {
         assert_eq!(lines(&files, &question).await, rows, "{question}");
         found.push((question, rows));
     }
-    assert_eq!(found.iter().filter(|(_, rows)| rows.is_empty()).count(), 7, "what is in no span");
+    assert_eq!(found.iter().filter(|(_, rows)| rows.is_empty()).count(), 9, "what is in no span");
     storage.flush().await.unwrap();
     assert_eq!(storage.compact().await.unwrap().files, 3);
     for (question, rows) in found {
@@ -174,4 +180,20 @@ async fn a_trace_is_looked_for_in_the_blocks_that_may_hold_it() {
     let of_two = read(&engine, is(1_234).or(is(1))).await;
     assert!((of_one + 1..=4 * 4_096).contains(&of_two), "{of_two}");
     assert!(read(&engine, is(TRACES)).await <= 4_096, "a trace that is in no file");
+}
+
+#[tokio::test]
+async fn slow_spans_of_a_service_are_looked_for_in_the_blocks_that_may_hold_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = stored(&folder).await;
+    storage.flush().await.unwrap();
+    let engine = engine(&storage);
+    let slow =
+        |service: &str, least: i64| col("service").eq(lit(service)).and(lit(least).lt_eq(col("duration_ns")));
+    // The longest durations are the last spans', and classes of durations are half a doubling wide.
+    let of_some = read(&engine, slow("s5", 17_000_000)).await;
+    assert!((1..=4 * 4_096).contains(&of_some), "{of_some}");
+    assert_eq!(read(&engine, slow("s5", 34_000_000)).await, 0);
+    assert_eq!(read(&engine, slow("nobody", 1)).await, 0);
+    assert_eq!(read(&engine, slow("s5", 0)).await, (TRACES * SPANS) as usize);
 }
