@@ -12,9 +12,9 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray};
 use arrow::datatypes::{DataType, Int64Type};
@@ -27,14 +27,15 @@ use crate::{DataFile, Table};
 
 /// Rows of a block. A row group is a whole number of them.
 pub(crate) const BLOCK_ROWS: usize = 4096;
-/// Bits of a filter for each needle in it: one answer in a hundred is a yes in vain.
-const NEEDLE_BITS: usize = 10;
+/// Bits of a filter for each needle in it: one answer in several hundred is a yes in vain. Twenty traces that are looked
+/// for together are twenty needles, so that with one in a hundred every fifth block would be read.
+const NEEDLE_BITS: usize = 16;
 /// Bytes of the group of words that one needle is looked for in.
 const GROUP_BYTES: usize = 32;
 /// What the entry of the footer is called: its value is the place of the first byte and the length.
 const FOOTER_KEY: &str = "weir.blocks.2";
-/// The class of the longest durations, 2^40 ns (18 min) and more.
-const LONGEST_CLASS: u8 = 80;
+/// The classes of durations of 2^20 ns (1 ms) and of 2^40 ns (18 min): what is shorter or longer has no class of its own.
+const CLASSES: RangeInclusive<u8> = 80..=160;
 
 /// A value by which blocks are found, as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,17 +57,16 @@ impl Needle {
         Self(xxh3_64_with_seed(&value.to_le_bytes(), Self::key(column, key).0))
     }
 
-    /// A span of this service and class of duration.
-    fn paced(service: &str, class: u8) -> Self {
-        static SEEDS: LazyLock<Vec<u64>> = LazyLock::new(|| {
-            (0..=LONGEST_CLASS).map(|class| xxh3_64_with_seed(&[class], xxh3_64(b"duration_ns"))).collect()
-        });
-        Self(xxh3_64_with_seed(service.as_bytes(), SEEDS[usize::from(class)]))
+    /// Spans of this service in a class of durations or a higher one.
+    fn slow_class(service: u64, class: u8) -> Self {
+        Self(xxh3_64_with_seed(&[class], service))
     }
 
-    /// What each span of `service` has that took `duration_ns` or longer: one of these.
-    pub fn slow(service: &str, duration_ns: i64) -> impl Iterator<Item = Self> {
-        (duration_class(duration_ns)..=LONGEST_CLASS).map(move |class| Self::paced(service, class))
+    /// What each span of `service` has that took `duration_ns` or longer; nothing where that is so short that it is not
+    /// looked for.
+    pub fn slow(service: &str, duration_ns: i64) -> Option<Self> {
+        let class = duration_class(duration_ns);
+        CLASSES.contains(&class).then(|| Self::slow_class(service_hash(service), class))
     }
 
     /// Any value under a key of a map of another type.
@@ -75,12 +75,16 @@ impl Needle {
     }
 }
 
-/// Durations by classes, two to each doubling: the second is from one and a half times the first's beginning on.
+fn service_hash(service: &str) -> u64 {
+    xxh3_64_with_seed(service.as_bytes(), xxh3_64(b"duration_ns"))
+}
+
+/// Durations by classes, four to each doubling; the last one of [`CLASSES`] is open.
 fn duration_class(duration_ns: i64) -> u8 {
     match duration_ns.max(1).ilog2() {
-        0 => 0,
-        power @ ..40 => (2 * power) as u8 + u8::from(duration_ns & (1 << (power - 1)) != 0),
-        _ => LONGEST_CLASS,
+        power @ 2..40 => (4 * power) as u8 + ((duration_ns >> (power - 2)) & 3) as u8,
+        power @ ..2 => (4 * power) as u8,
+        _ => *CLASSES.end(),
     }
 }
 
@@ -93,6 +97,8 @@ pub(crate) struct Builder {
     needles: Vec<HashSet<Needle, Unhashed>>,
     /// The services of the rows in those blocks, where they have durations: the rows before each piece, and the piece.
     services: Vec<(usize, ArrayRef)>,
+    /// The highest class of duration in each of those blocks, by hash of the service.
+    slowest: Vec<HashMap<u64, u8, Unhashed>>,
     filters: Vec<Vec<u8>>,
 }
 
@@ -121,8 +127,14 @@ impl Builder {
     pub(crate) fn of(table: Table) -> Option<Self> {
         let columns = table.needle_columns();
         let has_durations = table == Table::Spans;
-        let empty =
-            Self { columns, has_durations, needles: Vec::new(), services: Vec::new(), filters: Vec::new() };
+        let empty = Self {
+            columns,
+            has_durations,
+            needles: Vec::new(),
+            services: Vec::new(),
+            slowest: Vec::new(),
+            filters: Vec::new(),
+        };
         (!columns.is_empty()).then_some(empty)
     }
 
@@ -144,9 +156,10 @@ impl Builder {
             let to = column.len().min((block + 1) * BLOCK_ROWS - before);
             if self.needles.len() <= block {
                 self.needles.resize_with(block + 1, HashSet::default);
+                self.slowest.resize_with(block + 1, HashMap::default);
             }
             match services {
-                Some((_, services)) => add_paces(&mut self.needles[block], services, column, from..to),
+                Some((_, services)) => add_durations(&mut self.slowest[block], services, column, from..to),
                 None => add(&mut self.needles[block], name, column, from..to),
             }
             from = to;
@@ -157,7 +170,12 @@ impl Builder {
     pub(crate) fn end_blocks(&mut self, rows: usize) {
         self.services.clear();
         self.needles.resize_with(rows.div_ceil(BLOCK_ROWS), HashSet::default);
-        for needles in self.needles.drain(..) {
+        self.slowest.resize_with(self.needles.len(), HashMap::default);
+        for (mut needles, slowest) in self.needles.drain(..).zip(self.slowest.drain(..)) {
+            for (service, class) in slowest {
+                let classes = *CLASSES.start()..=class; // few services, some dozen classes
+                needles.extend(classes.map(|class| Needle::slow_class(service, class)));
+            }
             let groups = (needles.len() * NEEDLE_BITS).div_ceil(GROUP_BYTES * 8).max(1);
             let mut filter = vec![0; groups * GROUP_BYTES];
             for needle in needles {
@@ -203,15 +221,18 @@ fn add(needles: &mut HashSet<Needle, Unhashed>, name: &str, column: &dyn Array, 
     }
 }
 
-/// Adds how long spans of which services took.
-fn add_paces(
-    needles: &mut HashSet<Needle, Unhashed>,
+/// Notes how long the slowest spans of each service took.
+fn add_durations(
+    slowest: &mut HashMap<u64, u8, Unhashed>,
     services: &dyn Array,
     durations: &dyn Array,
     rows: Range<usize>,
 ) {
     let (services, durations) = (services.as_string::<i32>(), durations.as_primitive::<Int64Type>());
-    needles.extend(rows.map(|row| Needle::paced(services.value(row), duration_class(durations.value(row)))));
+    for row in rows {
+        let class = slowest.entry(service_hash(services.value(row))).or_default();
+        *class = duration_class(durations.value(row)).max(*class);
+    }
 }
 
 /// Adds the needles of the entries of a map.

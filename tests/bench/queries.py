@@ -53,7 +53,7 @@ QUESTIONS = [
         "top 20 slowest",
         "SELECT trace_id, service, name, duration_ns FROM spans ORDER BY duration_ns DESC LIMIT 20",
         None,
-        None,
+        "SELECT hex(trace_id), service, name, duration_ns FROM spans ORDER BY duration_ns DESC LIMIT 20",
     ),
     (
         "a map attribute",

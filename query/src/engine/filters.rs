@@ -90,7 +90,8 @@ pub(super) fn wanted(filters: &[Expr], table: Table) -> Vec<Vec<Needle>> {
         let services = all.iter().find_map(|filter| services(filter));
         let longer = all.iter().filter_map(|filter| longer_than(filter)).max();
         if let (Some(services), Some(longer)) = (services, longer) {
-            wanted.push(services.into_iter().flat_map(|service| Needle::slow(service, longer)).collect());
+            let slow: Option<Vec<_>> = services.iter().map(|service| Needle::slow(service, longer)).collect();
+            wanted.extend(slow);
         }
     }
     wanted
