@@ -181,6 +181,8 @@ pub const DEMO_IN_FLIGHT: usize = 1_024;
 pub const DEMO_BODY_BYTES: usize = 64 << 10;
 /// Seconds of client-side statistics that the demo keeps.
 pub const DEMO_SECONDS: usize = 120;
+/// Memory for the footers and page indexes of files that were searched lately: a file of 256 MiB has some 20 MiB of them.
+pub const FILE_METADATA_BYTES: usize = 256 << 20;
 /// Memory for the block filters of files that were searched lately: those of a hundred million spans or so.
 pub const BLOCK_FILTER_BYTES: usize = 256 << 20;
 /// Bytes of a file that compaction writes, at most; from half of that on a file is left alone.

@@ -8,6 +8,7 @@ mod answer;
 mod catalog;
 mod error;
 mod filters;
+mod footers;
 mod functions;
 mod guard;
 mod pool;

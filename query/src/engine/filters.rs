@@ -1,5 +1,5 @@
 //! Filters on a view's columns as filters on the columns of its table, so that files, row groups and
-//! pages are left out and bloom filters are asked.
+//! pages are left out and the filters of blocks are asked.
 //!
 //! What comes out keeps every row that the filter keeps and maybe more; the filter itself runs above, unless it
 //! was [`exact`].

@@ -1,7 +1,7 @@
 //! A table of a snapshot as DataFusion scans it: published files that may match, and the hot rows.
 //!
 //! Files are left out at planning by the bounds their table keeps, and blocks of rows by the filters of each file;
-//! within the rest, Parquet's own row group and page statistics, bloom filters and pushed-down predicates do the
+//! within the rest, Parquet's own row group and page statistics and pushed-down predicates do the
 //! work. Filters on maps are applied; others are inexact: whoever scans without DataFusion's planner filters again.
 
 use std::collections::BTreeSet;
@@ -34,6 +34,7 @@ use datafusion::physical_plan::union::UnionExec;
 use weir_storage::{BlockFilters, Bound, DataFile, Table, TableSnapshot};
 
 use super::filters;
+use super::footers::WholeFooters;
 use super::warnings::Warnings;
 
 /// The address under which a session finds the files of the data directory, and nothing else.
@@ -116,13 +117,13 @@ impl SnapshotTable {
         let mut options = TableParquetOptions::default();
         options.global.pushdown_filters = true;
         options.global.reorder_filters = true;
-        options.global.bloom_filter_on_read = true;
+        options.global.bloom_filter_on_read = false; // the filters of blocks have said more already
         options.global.enable_page_index = true;
         let runtime = state.runtime_env();
-        let readers = CachedParquetFileReaderFactory::new(
+        let readers = WholeFooters(CachedParquetFileReaderFactory::new(
             runtime.object_store(STORE.clone())?,
             runtime.cache_manager.get_file_metadata_cache(),
-        );
+        ));
         let mut source = ParquetSource::new(Arc::clone(&schema))
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));

@@ -16,7 +16,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use url::Url;
-use weir_model::Clock;
+use weir_model::{Clock, limits};
 use weir_storage::Snapshot;
 
 use super::catalog::SnapshotCatalogs;
@@ -76,6 +76,7 @@ pub(super) fn base(options: &EngineOptions) -> Result<SessionState> {
     let memory = TrackConsumersPool::new(GreedyMemoryPool::new(options.memory_bytes), top);
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(memory))
+        .with_metadata_cache_limit(limits::FILE_METADATA_BYTES)
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .with_object_store_registry(Arc::new(OnlyData(Arc::new(LocalFileSystem::new()))))
         .build_arc()?;
