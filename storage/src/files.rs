@@ -17,7 +17,7 @@ pub(crate) use name::{FileName, Kind};
 use writer::ROW_GROUP_ROWS;
 pub(crate) use writer::{FileWriter, Finished};
 
-use crate::gather::Stretches;
+use crate::gather::Slices;
 use crate::{DataFile, FlushError, Table, durable, gather, order};
 
 /// What the folder of a partition is called, before its day.
@@ -165,7 +165,7 @@ fn write_file(
     let mut writer = FileWriter::create(table, path, order.len())?;
     let batches: Vec<&RecordBatch> = batches.iter().collect();
     for group in order.chunks(ROW_GROUP_ROWS) {
-        let chunks: Vec<Stretches> = group.chunks(CHUNK_ROWS).map(Stretches::of).collect();
+        let chunks: Vec<Slices> = group.chunks(CHUNK_ROWS).map(Slices::of).collect();
         writer.write_group(|number| gather::column(table, &batches, number, &chunks))?;
     }
     writer.finish()

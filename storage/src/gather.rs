@@ -21,13 +21,13 @@ use crate::{Table, schema};
 
 /// Neighbouring rows of a batch, or neighbouring elements of an array of it.
 #[derive(Debug, Clone, Copy)]
-struct Stretch {
+struct Slice {
     batch: usize,
     from: usize,
     to: usize,
 }
 
-impl Stretch {
+impl Slice {
     fn len(&self) -> usize {
         self.to - self.from
     }
@@ -39,31 +39,31 @@ impl Stretch {
 
 /// Which rows of which batches, in turn.
 #[derive(Debug)]
-pub(crate) struct Stretches {
-    stretches: Vec<Stretch>,
+pub(crate) struct Slices {
+    slices: Vec<Slice>,
     rows: usize,
 }
 
-impl Stretches {
+impl Slices {
     /// The rows at `places`: (batch, row).
     pub(crate) fn of(places: &[(usize, usize)]) -> Self {
-        let mut stretches: Vec<Stretch> = Vec::with_capacity(places.len());
+        let mut slices: Vec<Slice> = Vec::with_capacity(places.len());
         for &(batch, row) in places {
-            match stretches.last_mut() {
+            match slices.last_mut() {
                 Some(last) if last.batch == batch && last.to == row => last.to += 1,
-                _ => stretches.push(Stretch { batch, from: row, to: row + 1 }),
+                _ => slices.push(Slice { batch, from: row, to: row + 1 }),
             }
         }
-        Self { stretches, rows: places.len() }
+        Self { slices, rows: places.len() }
     }
 }
 
 /// The rows of `batches`, one batch after the other.
 pub(crate) fn all(table: Table, batches: &[&RecordBatch]) -> Result<RecordBatch, ArrowError> {
-    let whole = |(batch, rows): (usize, &&RecordBatch)| Stretch { batch, from: 0, to: rows.num_rows() };
-    let stretches = batches.iter().enumerate().map(whole).collect();
+    let whole = |(batch, rows): (usize, &&RecordBatch)| Slice { batch, from: 0, to: rows.num_rows() };
+    let slices = batches.iter().enumerate().map(whole).collect();
     let rows = batches.iter().map(|batch| batch.num_rows()).sum();
-    by_column(table, batches, Stretches { stretches, rows })
+    by_column(table, batches, Slices { slices, rows })
 }
 
 /// The rows at `places`: (batch, row).
@@ -72,16 +72,12 @@ pub(crate) fn rows(
     batches: &[&RecordBatch],
     places: &[(usize, usize)],
 ) -> Result<RecordBatch, ArrowError> {
-    by_column(table, batches, Stretches::of(places))
+    by_column(table, batches, Slices::of(places))
 }
 
-fn by_column(
-    table: Table,
-    batches: &[&RecordBatch],
-    stretches: Stretches,
-) -> Result<RecordBatch, ArrowError> {
+fn by_column(table: Table, batches: &[&RecordBatch], slices: Slices) -> Result<RecordBatch, ArrowError> {
     let schema = table.schema();
-    let chunks = [stretches];
+    let chunks = [slices];
     let columns = (0..schema.fields().len()).flat_map(|number| column(table, batches, number, &chunks));
     let columns = columns.collect::<Result<_, ArrowError>>()?;
     RecordBatch::try_new(schema, columns)
@@ -92,41 +88,41 @@ pub(crate) fn column<'c>(
     table: Table,
     batches: &[&'c RecordBatch],
     number: usize,
-    chunks: &'c [Stretches],
+    chunks: &'c [Slices],
 ) -> impl Iterator<Item = Result<ArrayRef, ArrowError>> + use<'c> {
     let columns: Vec<&'c dyn Array> = batches.iter().map(|batch| batch.column(number).as_ref()).collect();
     let is_absent = columns.iter().all(|column| column.null_count() == column.len());
     let schema = table.schema();
-    chunks.iter().map(move |Stretches { stretches, rows }| {
+    chunks.iter().map(move |Slices { slices, rows }| {
         let data_type = schema.field(number).data_type();
         if is_absent {
             return Ok(schema::absent(data_type, *rows));
         }
-        gather(data_type, &columns, stretches, *rows)
+        gather(data_type, &columns, slices, *rows)
     })
 }
 
-/// The elements of `arrays`, all of `data_type`, that `stretches` name; `len` in all.
+/// The elements of `arrays`, all of `data_type`, that `slices` name; `len` in all.
 fn gather(
     data_type: &DataType,
     arrays: &[&dyn Array],
-    stretches: &[Stretch],
+    slices: &[Slice],
     len: usize,
 ) -> Result<ArrayRef, ArrowError> {
-    let valid = valid(arrays, stretches, len);
+    let valid = valid(arrays, slices, len);
     Ok(match data_type {
         DataType::Boolean => {
             let bits: Vec<_> = arrays.iter().map(|array| array.as_boolean().values()).collect();
             let mut gathered = BooleanBufferBuilder::new(len);
-            append_bits(&mut gathered, stretches, |batch| Some(bits[batch]));
+            append_bits(&mut gathered, slices, |batch| Some(bits[batch]));
             Arc::new(BooleanArray::new(gathered.finish(), valid))
         }
-        DataType::Utf8 => Arc::new(byte_strings::<Utf8Type>(arrays, stretches, len, valid)?),
-        DataType::Binary => Arc::new(byte_strings::<BinaryType>(arrays, stretches, len, valid)?),
+        DataType::Utf8 => Arc::new(byte_strings::<Utf8Type>(arrays, slices, len, valid)?),
+        DataType::Binary => Arc::new(byte_strings::<BinaryType>(arrays, slices, len, valid)?),
         DataType::List(element) => {
             let lists: Vec<_> = arrays.iter().map(|array| array.as_list::<i32>()).collect();
             let offsets: Vec<&[i32]> = lists.iter().map(|list| list.value_offsets()).collect();
-            let (ends, inner, count) = elements(&offsets, stretches, len)?;
+            let (ends, inner, count) = elements(&offsets, slices, len)?;
             let values: Vec<&dyn Array> = lists.iter().map(|list| list.values().as_ref()).collect();
             let values = gather(element.data_type(), &values, &inner, count)?;
             Arc::new(ListArray::try_new(Arc::clone(element), ends, values, valid)?)
@@ -134,7 +130,7 @@ fn gather(
         DataType::Map(entry, sorted) => {
             let maps: Vec<_> = arrays.iter().map(|array| array.as_map()).collect();
             let offsets: Vec<&[i32]> = maps.iter().map(|map| map.value_offsets()).collect();
-            let (ends, inner, count) = elements(&offsets, stretches, len)?;
+            let (ends, inner, count) = elements(&offsets, slices, len)?;
             let entries: Vec<&dyn Array> = maps.iter().map(|map| map.entries() as &dyn Array).collect();
             let entries = gather(entry.data_type(), &entries, &inner, count)?.as_struct().clone();
             Arc::new(MapArray::try_new(Arc::clone(entry), ends, entries, valid, *sorted)?)
@@ -143,45 +139,45 @@ fn gather(
             let structs: Vec<_> = arrays.iter().map(|array| array.as_struct()).collect();
             let column = |(number, field): (usize, &FieldRef)| {
                 let columns: Vec<&dyn Array> = structs.iter().map(|of| of.column(number).as_ref()).collect();
-                gather(field.data_type(), &columns, stretches, len)
+                gather(field.data_type(), &columns, slices, len)
             };
             let columns = fields.iter().enumerate().map(column).collect::<Result<_, ArrowError>>()?;
             Arc::new(StructArray::try_new_with_length(fields.clone(), columns, valid, len)?)
         }
-        DataType::Int16 => numbers::<Int16Type>(data_type, arrays, stretches, len, valid)?,
-        DataType::Int32 => numbers::<Int32Type>(data_type, arrays, stretches, len, valid)?,
-        DataType::Int64 => numbers::<Int64Type>(data_type, arrays, stretches, len, valid)?,
-        DataType::Float64 => numbers::<Float64Type>(data_type, arrays, stretches, len, valid)?,
+        DataType::Int16 => numbers::<Int16Type>(data_type, arrays, slices, len, valid)?,
+        DataType::Int32 => numbers::<Int32Type>(data_type, arrays, slices, len, valid)?,
+        DataType::Int64 => numbers::<Int64Type>(data_type, arrays, slices, len, valid)?,
+        DataType::Float64 => numbers::<Float64Type>(data_type, arrays, slices, len, valid)?,
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            numbers::<TimestampMicrosecondType>(data_type, arrays, stretches, len, valid)?
+            numbers::<TimestampMicrosecondType>(data_type, arrays, slices, len, valid)?
         }
         other => return Err(ArrowError::NotYetImplemented(format!("rows with a column of {other}"))),
     })
 }
 
 /// Which elements are not null; nothing where all are.
-fn valid(arrays: &[&dyn Array], stretches: &[Stretch], len: usize) -> Option<NullBuffer> {
+fn valid(arrays: &[&dyn Array], slices: &[Slice], len: usize) -> Option<NullBuffer> {
     if arrays.iter().all(|array| array.null_count() == 0) {
         return None;
     }
     let mut bits = BooleanBufferBuilder::new(len);
-    append_bits(&mut bits, stretches, |batch| arrays[batch].nulls().map(NullBuffer::inner));
+    append_bits(&mut bits, slices, |batch| arrays[batch].nulls().map(NullBuffer::inner));
     Some(NullBuffer::new(bits.finish())).filter(|nulls| nulls.null_count() > 0)
 }
 
-/// Appends the bits of `of` that `stretches` name; where it has none they are set.
+/// Appends the bits of `of` that `slices` name; where it has none they are set.
 fn append_bits<'b>(
     out: &mut BooleanBufferBuilder,
-    stretches: &[Stretch],
+    slices: &[Slice],
     of: impl Fn(usize) -> Option<&'b BooleanBuffer>,
 ) {
-    for stretch in stretches {
-        match of(stretch.batch) {
-            None => out.append_n(stretch.len(), true),
-            Some(bits) if stretch.len() == 1 => out.append(bits.value(stretch.from)),
+    for slice in slices {
+        match of(slice.batch) {
+            None => out.append_n(slice.len(), true),
+            Some(bits) if slice.len() == 1 => out.append(bits.value(slice.from)),
             Some(bits) => {
-                let from = bits.offset() + stretch.from;
-                out.append_packed_range(from..from + stretch.len(), bits.values());
+                let from = bits.offset() + slice.from;
+                out.append_packed_range(from..from + slice.len(), bits.values());
             }
         }
     }
@@ -190,15 +186,15 @@ fn append_bits<'b>(
 fn numbers<T: ArrowPrimitiveType>(
     data_type: &DataType,
     arrays: &[&dyn Array],
-    stretches: &[Stretch],
+    slices: &[Slice],
     len: usize,
     valid: Option<NullBuffer>,
 ) -> Result<ArrayRef, ArrowError> {
     let values: Vec<&[T::Native]> =
         arrays.iter().map(|array| &array.as_primitive::<T>().values()[..]).collect();
     let mut gathered: Vec<T::Native> = Vec::with_capacity(len);
-    for stretch in stretches {
-        match &values[stretch.batch][stretch.range()] {
+    for slice in slices {
+        match &values[slice.batch][slice.range()] {
             [value] => gathered.push(*value),
             values => gathered.extend_from_slice(values),
         }
@@ -209,32 +205,32 @@ fn numbers<T: ArrowPrimitiveType>(
 
 fn byte_strings<T: ByteArrayType<Offset = i32>>(
     arrays: &[&dyn Array],
-    stretches: &[Stretch],
+    slices: &[Slice],
     len: usize,
     valid: Option<NullBuffer>,
 ) -> Result<GenericByteArray<T>, ArrowError> {
     let arrays: Vec<_> = arrays.iter().map(|array| array.as_bytes::<T>()).collect();
     let offsets: Vec<&[i32]> = arrays.iter().map(|array| array.value_offsets()).collect();
-    let (ends, inner, bytes) = elements(&offsets, stretches, len)?;
+    let (ends, inner, bytes) = elements(&offsets, slices, len)?;
     let values: Vec<&[u8]> = arrays.iter().map(|array| array.value_data()).collect();
     let mut gathered = Vec::with_capacity(bytes);
-    for stretch in &inner {
-        gathered.extend_from_slice(&values[stretch.batch][stretch.range()]);
+    for slice in &inner {
+        gathered.extend_from_slice(&values[slice.batch][slice.range()]);
     }
     GenericByteArray::try_new(ends, Buffer::from_vec(gathered), valid)
 }
 
-/// Where what `offsets` delimit begins and ends once `stretches` are put together, where it is now, and how much there is.
+/// Where what `offsets` delimit begins and ends once `slices` are put together, where it is now, and how much there is.
 fn elements(
     offsets: &[&[i32]],
-    stretches: &[Stretch],
+    slices: &[Slice],
     len: usize,
-) -> Result<(OffsetBuffer<i32>, Vec<Stretch>, usize), ArrowError> {
+) -> Result<(OffsetBuffer<i32>, Vec<Slice>, usize), ArrowError> {
     let mut ends: Vec<i32> = Vec::with_capacity(len + 1);
-    let mut inner = Vec::with_capacity(stretches.len());
+    let mut inner = Vec::with_capacity(slices.len());
     let mut count = 0;
     ends.push(0);
-    for &Stretch { batch, from, to } in stretches {
+    for &Slice { batch, from, to } in slices {
         let offsets = &offsets[batch][from..=to];
         let (from, to) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize); // they are not negative
         let before = count;
@@ -244,7 +240,7 @@ fn elements(
             [_, offsets @ ..] => ends.extend(offsets.iter().map(|end| *end + (before as i32 - from as i32))),
             [] => {}
         }
-        inner.push(Stretch { batch, from, to });
+        inner.push(Slice { batch, from, to });
         if count > i32::MAX as usize {
             return Err(ArrowError::OffsetOverflowError(count));
         }
