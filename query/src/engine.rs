@@ -11,9 +11,11 @@ mod filters;
 mod footers;
 mod functions;
 mod guard;
+mod ids;
 mod pool;
 mod provider;
 mod session;
+mod texts;
 mod types;
 mod views;
 mod warnings;
@@ -40,7 +42,7 @@ pub use types::sql_type;
 pub struct EngineOptions {
     /// What `now()` reads.
     pub clock: Clock,
-    /// Threads that plan and run queries, and partitions of a plan.
+    /// Threads that plan and run queries.
     pub threads: usize,
     /// Memory that all running queries share, in bytes.
     pub memory_bytes: usize,

@@ -23,9 +23,10 @@ const LATELY: Duration = Duration::from_secs(900);
 const MOST: usize = 1_000;
 /// How long before and after the window spans of a trace are counted that has one in it.
 const AROUND: Duration = Duration::from_secs(3600);
-/// The newest part of a window, in which it is looked first: one of so many. Each further one is as many times
-/// longer as the next number says.
-const PARTS: (u64, u64) = (64, 4);
+/// The newest part of a window, in which it is looked first: one of so many.
+const FIRST_PART: u32 = 64;
+/// How much longer than all parts before one is behind which nothing was found.
+const LONGER: u32 = 16;
 
 /// What is looked for.
 struct Search {
@@ -58,41 +59,42 @@ impl Search {
         Ok(Self { window, span: request.span_condition()?, by, limit })
     }
 
-    /// The ids of the traces that come first, as literals, and what the answers lack.
+    /// The ids of the traces that come first, as literals, and what the answers lack. The window is looked through in
+    /// parts, the newest first.
     async fn find(&self, state: &State) -> Result<(Vec<String>, Vec<String>), ApiError> {
         let (mut found, mut warnings) = (Vec::new(), Vec::new());
-        for part in self.parts() {
-            let answer = state.ask(&self.matching(part, self.limit)).await?;
+        let Window { from, to } = self.window;
+        let mut end = to;
+        while end > from && found.len() < self.limit {
+            let start = (end - self.next_part(to.since(end), found.len())).max(from);
+            let answer = state.ask(&self.matching(Window { from: start, to: end }, self.limit)).await?;
+            end = start;
             for id in reader::rows(&answer).map(|row| text::quoted(row.text("trace_id"))) {
                 if found.len() < self.limit && !found.contains(&id) {
                     found.push(id);
                 }
             }
             warnings.extend(answer.warnings);
-            if found.len() == self.limit {
-                break;
-            }
         }
         warnings.sort();
         warnings.dedup();
         Ok((found, warnings))
     }
 
-    /// The parts of the window in the order in which they are looked through.
-    fn parts(&self) -> Vec<Window> {
+    /// How long the next part of the window is, from the newest on, once `found` traces were in the newest `seen` of
+    /// it: long enough for what is missing if there is half as much in it.
+    fn next_part(&self, seen: Duration, found: usize) -> Duration {
         let Window { from, to } = self.window;
-        if self.by == Order::Slow {
-            return vec![self.window];
+        let whole = to.since(from);
+        match u32::try_from(found) {
+            _ if self.by == Order::Slow => whole,
+            _ if seen.is_zero() => (whole / FIRST_PART).max(Duration::from_nanos(1)),
+            Ok(0) | Err(_) => seen.saturating_mul(LONGER),
+            Ok(found) => {
+                let missing = u32::try_from(self.limit).unwrap_or(u32::MAX).saturating_sub(found);
+                seen.saturating_mul(missing.saturating_mul(2)) / found
+            }
         }
-        let mut parts = Vec::new();
-        let mut length = to.since(from) / u32::try_from(PARTS.0).unwrap_or(u32::MAX);
-        let mut end = to;
-        while end > from {
-            let start = if length.is_zero() { from } else { (end - length).max(from) };
-            parts.push(Window { from: start, to: end });
-            (end, length) = (start, length * PARTS.1 as u32);
-        }
-        parts
     }
 
     /// The traces that have a span in `window` that satisfies everything: `limit` of those that come first.

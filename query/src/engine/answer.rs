@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::error::SqlError;
-use super::guard;
+use super::{guard, texts};
 use super::warnings::Warnings;
 
 /// The rows that answer a question.
@@ -56,13 +57,15 @@ pub(super) async fn collect(
     let started = Instant::now();
     let plan = physical(&state, &text, params).await.map_err(|error| error.or_at_end_of(&text))?;
     let warnings = Warnings::of(&state).map_or_else(Vec::new, |warnings| warnings.list());
-    let mut answer = Answer { schema: plan.schema(), batches: Vec::new(), warnings, stats: Stats::default() };
+    let schema = texts::plain(&plan.schema());
+    let mut answer = Answer { schema, batches: Vec::new(), warnings, stats: Stats::default() };
     let context = Arc::new(TaskContext::from(&state));
     let held = MemoryConsumer::new("answer").register(context.memory_pool());
     let mut stream = execute_stream(Arc::clone(&plan), context)?;
     while let Some(batch) = stream.try_next().await? {
         let room = rows - answer.stats.rows;
         let taken = batch.slice(0, batch.num_rows().min(room));
+        let taken = texts::as_typed(&taken, &answer.schema).map_err(DataFusionError::from)?;
         held.try_grow(taken.get_array_memory_size())?;
         answer.stats.rows += taken.num_rows();
         let cut = batch.num_rows() > room;

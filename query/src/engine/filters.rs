@@ -39,19 +39,20 @@ pub(super) fn stored<'a>(filter: &Expr, kind: &impl Fn(&str) -> Option<&'a Kind>
             Some(low.and(compared(expr, Operator::LtEq, high, kind)?))
         }
         Expr::InList(InList { expr, list, negated: false }) => {
-            let mut any: Option<Expr> = None;
+            let (mut column, mut values) = (None, Vec::with_capacity(list.len()));
             for item in list {
-                let one = compared(expr, Operator::Eq, item, kind)?;
-                any = Some(any.map_or(one.clone(), |all| all.or(one)));
+                let Expr::BinaryExpr(equal) = compared(expr, Operator::Eq, item, kind)? else { return None };
+                column = Some(*equal.left);
+                values.push(*equal.right);
             }
-            any
+            Some(column?.in_list(values, false))
         }
         _ => None,
     }
 }
 
-/// `filter` over the stored columns where it keeps the same rows: those it is about are stored, or are values of
-/// attributes.
+/// `filter` over the stored columns where it keeps the same rows: those it is about are stored, are ids or codes that
+/// are compared with what one can be, or are values of attributes.
 pub(super) fn exact<'a>(filter: &Expr, kind: &impl Fn(&str) -> Option<&'a Kind>) -> Option<Expr> {
     let (mut all, mut any) = (true, false);
     let replaced = filter.clone().transform_down(|expr| {
@@ -61,6 +62,10 @@ pub(super) fn exact<'a>(filter: &Expr, kind: &impl Fn(&str) -> Option<&'a Kind>)
             any = true;
             return Ok(Transformed::new(scope.value(key), true, TreeNodeRecursion::Jump));
         }
+        if let Some(same) = same(&expr, kind) {
+            any = true;
+            return Ok(Transformed::new(same, true, TreeNodeRecursion::Jump));
+        }
         if let Expr::Column(column) = &expr {
             any = true;
             all &= matches!(kind(&column.name), Some(Kind::Stored));
@@ -68,6 +73,42 @@ pub(super) fn exact<'a>(filter: &Expr, kind: &impl Fn(&str) -> Option<&'a Kind>)
         Ok(Transformed::no(expr))
     });
     replaced.ok().filter(|_| all && any).map(|replaced| replaced.data)
+}
+
+/// `expr`, which is about one id or code, over the stored column.
+fn same<'a>(expr: &Expr, kind: &impl Fn(&str) -> Option<&'a Kind>) -> Option<Expr> {
+    let value = |column: &Expr, value: &Expr| {
+        let (Expr::Column(column), Expr::Literal(value, _)) = (column, value) else { return None };
+        let text = value.try_as_str()??;
+        match kind(&column.name)? {
+            // As it would be shown: no other text is equal to an id.
+            Kind::Id if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => {
+                Some(lit(ScalarValue::Binary(Some(from_hex(text)?))))
+            }
+            // Unknown codes are shown as the first.
+            Kind::Code(names) => {
+                let code = names.iter().position(|name| *name == text).filter(|code| *code > 0)?;
+                Some(lit(i32::try_from(code).ok()?))
+            }
+            _ => None,
+        }
+    };
+    let stored = |column: &Expr| match column {
+        Expr::Column(column) => Some(Box::new(stored_column(&column.name))),
+        _ => None,
+    };
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right }) => {
+            let (column, value) =
+                value(left, right).map(|of| (left, of)).or_else(|| Some((right, value(right, left)?)))?;
+            Some(Expr::BinaryExpr(BinaryExpr::new(stored(column)?, *op, Box::new(value))))
+        }
+        Expr::InList(InList { expr, list, negated }) => {
+            let values = list.iter().map(|item| value(expr, item)).collect::<Option<_>>()?;
+            Some(Expr::InList(InList::new(stored(expr)?, values, *negated)))
+        }
+        _ => None,
+    }
 }
 
 /// The column and the key of `column['key']`.
@@ -224,7 +265,7 @@ pub(super) fn stored_column(name: &str) -> Expr {
 fn uncast(expr: &Expr) -> &Expr {
     match expr {
         Expr::Cast(Cast { expr: inner, field })
-            if matches!(field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _) | DataType::Utf8) =>
+            if matches!(field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _) | DataType::Utf8 | DataType::Utf8View) =>
         {
             inner
         }

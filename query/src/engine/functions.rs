@@ -14,7 +14,7 @@ use datafusion::execution::FunctionRegistry;
 
 pub(super) use attributes::{as_attribute, attribute, attributes};
 pub(super) use nested::{events, links};
-pub(super) use scalar::{any_text, code_name, hex, moment, moment_after};
+pub(super) use scalar::{HEX, any_text, code_name, hex, moment, moment_after};
 
 /// Makes the public functions known to `registry`.
 pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {

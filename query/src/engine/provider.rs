@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PrunableStatistics;
@@ -18,7 +20,7 @@ use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::object_store::ObjectStoreUrl;
-use datafusion::datasource::physical_plan::parquet::{CachedParquetFileReaderFactory, ParquetRowSelection};
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
@@ -33,8 +35,8 @@ use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 use weir_storage::{BlockFilters, Bound, DataFile, Table, TableSnapshot};
 
-use super::filters;
 use super::footers::WholeFooters;
+use super::{filters, texts};
 use super::warnings::Warnings;
 
 /// The address under which a session finds the files of the data directory, and nothing else.
@@ -47,12 +49,18 @@ pub(super) static STORE: LazyLock<ObjectStoreUrl> = LazyLock::new(|| {
 pub struct SnapshotTable {
     table: Table,
     rows: TableSnapshot,
+    schema: SchemaRef,
 }
 
 impl SnapshotTable {
     /// The rows of `table` that `rows` holds.
     pub fn new(table: Table, rows: TableSnapshot) -> Self {
-        Self { table, rows }
+        Self { table, rows, schema: table.schema() }
+    }
+
+    /// The same with texts as views.
+    pub(super) fn viewed(table: Table, rows: TableSnapshot) -> Self {
+        Self { table, rows, schema: texts::viewed(table) }
     }
 
     /// Those of `files` whose bounds allow a match.
@@ -118,12 +126,12 @@ impl SnapshotTable {
         options.global.pushdown_filters = true;
         options.global.reorder_filters = true;
         options.global.bloom_filter_on_read = false; // the filters of blocks have said more already
-        options.global.enable_page_index = true;
+        // The blocks that are left are pages, and fewer than the index would leave.
+        options.global.enable_page_index = parts.iter().any(|part| part.rows.is_none());
         let runtime = state.runtime_env();
-        let readers = WholeFooters(CachedParquetFileReaderFactory::new(
-            runtime.object_store(STORE.clone())?,
-            runtime.cache_manager.get_file_metadata_cache(),
-        ));
+        let store = runtime.object_store(STORE.clone())?;
+        let readers =
+            WholeFooters::new(self.table, store, runtime.cache_manager.get_file_metadata_cache());
         let mut source = ParquetSource::new(Arc::clone(&schema))
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
@@ -162,16 +170,20 @@ impl SnapshotTable {
         projection: Option<&Vec<usize>>,
         predicate: Option<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let hot = self.rows.hot.iter().map(|(_, batch)| batch.clone()).collect();
-        let Some(predicate) = predicate else {
-            let source = MemorySourceConfig::try_new(&[hot], self.schema(), projection.cloned())?;
-            return Ok(DataSourceExec::from_data_source(source));
-        };
-        let source = MemorySourceConfig::try_new(&[hot], self.schema(), None)?;
+        let all = || (0..self.schema.fields().len()).collect();
+        let mut read: Vec<usize> = projection.cloned().unwrap_or_else(all);
+        let wanted: Vec<usize> = (0..read.len()).collect();
+        if let Some(predicate) = &predicate {
+            read.extend(others(predicate, &read));
+        }
+        let schema = Arc::new(self.schema.project(&read)?);
+        let typed = |(_, batch): &(u64, RecordBatch)| texts::as_typed(&batch.project(&read)?, &schema);
+        let hot = self.rows.hot.iter().map(typed).collect::<Result<_, ArrowError>>()?;
+        let source = MemorySourceConfig::try_new(&[hot], Arc::clone(&schema), None)?;
         let rows = DataSourceExec::from_data_source(source);
-        let filtered =
-            FilterExecBuilder::new(predicate, rows).apply_projection(projection.cloned())?.build()?;
-        Ok(Arc::new(filtered))
+        let Some(predicate) = predicate else { return Ok(rows) };
+        let predicate = reassign_expr_columns(predicate, &schema)?;
+        Ok(Arc::new(FilterExecBuilder::new(predicate, rows).apply_projection(Some(wanted))?.build()?))
     }
 }
 
@@ -195,6 +207,12 @@ impl Part {
     }
 }
 
+/// The columns that `filter` reads and that are not among `read`.
+fn others(filter: &Arc<dyn PhysicalExpr>, read: &[usize]) -> BTreeSet<usize> {
+    let filtered = collect_columns(filter).into_iter().map(|column| column.index());
+    filtered.filter(|index| !read.contains(index)).collect()
+}
+
 /// What is known of a file. Text bounds may be cut short, outwards: fit for pruning, not for answering.
 fn statistics(file: &DataFile, schema: &SchemaRef) -> Statistics {
     let mut known = Statistics::new_unknown(schema);
@@ -203,8 +221,8 @@ fn statistics(file: &DataFile, schema: &SchemaRef) -> Statistics {
         if let Ok(index) = schema.index_of(column) {
             known.column_statistics[index] = ColumnStatistics {
                 null_count: Precision::Absent,
-                min_value: Precision::Exact(scalar(low)),
-                max_value: Precision::Exact(scalar(high)),
+                min_value: Precision::Exact(scalar(low, schema.field(index).data_type())),
+                max_value: Precision::Exact(scalar(high, schema.field(index).data_type())),
                 ..ColumnStatistics::new_unknown()
             };
         }
@@ -212,10 +230,12 @@ fn statistics(file: &DataFile, schema: &SchemaRef) -> Statistics {
     known
 }
 
-fn scalar(bound: &Bound) -> ScalarValue {
+/// `bound` as a value of a column of `data_type`.
+fn scalar(bound: &Bound, data_type: &DataType) -> ScalarValue {
     match bound {
         Bound::Long(value) => ScalarValue::Int64(Some(*value)),
         Bound::Micros(value) => ScalarValue::TimestampMicrosecond(Some(*value), Some("UTC".into())),
+        Bound::Text(value) if *data_type == DataType::Utf8View => ScalarValue::Utf8View(Some(value.clone())),
         Bound::Text(value) => ScalarValue::Utf8(Some(value.clone())),
     }
 }
@@ -223,7 +243,7 @@ fn scalar(bound: &Bound) -> ScalarValue {
 #[async_trait]
 impl TableProvider for SnapshotTable {
     fn schema(&self) -> SchemaRef {
-        self.table.schema()
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -260,9 +280,7 @@ impl TableProvider for SnapshotTable {
                 let all = || (0..schema.fields().len()).collect();
                 let mut read: Vec<usize> = projection.cloned().unwrap_or_else(all);
                 let wanted: Vec<usize> = (0..read.len()).collect();
-                let filtered = collect_columns(&on_maps).into_iter().map(|column| column.index());
-                let more: BTreeSet<usize> = filtered.filter(|index| !read.contains(index)).collect();
-                read.extend(more);
+                read.extend(others(&on_maps, &read));
                 let rows = self.scan_files(state, Some(&read), plain, parts)?;
                 let on_maps = reassign_expr_columns(on_maps, &rows.schema())?;
                 let filtered = FilterExecBuilder::new(on_maps, rows);

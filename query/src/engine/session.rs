@@ -13,6 +13,7 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use url::Url;
@@ -21,6 +22,7 @@ use weir_storage::Snapshot;
 
 use super::catalog::SnapshotCatalogs;
 use super::error::SqlError;
+use super::ids::JoinStoredIds;
 use super::warnings::Warnings;
 use super::{EngineOptions, functions, provider};
 
@@ -37,6 +39,9 @@ const UNBOUNDED: &[&str] = &[
     "repeat",
     "rpad",
 ];
+
+/// Partitions of a plan for each thread: the tables of a join are that much smaller, and nearer to the processor.
+const PARTITIONS: usize = 2;
 
 /// The only store there is: the files that a snapshot names.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ impl ObjectStoreRegistry for OnlyData {
 /// The state that every session starts from.
 pub(super) fn base(options: &EngineOptions) -> Result<SessionState> {
     let mut config = SessionConfig::new()
-        .with_target_partitions(options.threads.max(1))
+        .with_target_partitions(options.threads.max(1) * PARTITIONS)
         .with_information_schema(true)
         .with_default_catalog_and_schema("weir", "public")
         .with_create_default_catalog_and_schema(false);
@@ -69,6 +74,8 @@ pub(super) fn base(options: &EngineOptions) -> Result<SessionState> {
     settings.execution.enable_recursive_ctes = false;
     // Or the map of attributes would be made for rows that a filter then drops.
     settings.optimizer.enable_leaf_expression_pushdown = false;
+    // A row group of ids is looked up in the other side one by one, which costs more than joining it.
+    settings.optimizer.enable_join_dynamic_filter_pushdown = false;
     settings.execution.parquet.pushdown_filters = true;
     settings.execution.parquet.reorder_filters = true;
 
@@ -80,8 +87,11 @@ pub(super) fn base(options: &EngineOptions) -> Result<SessionState> {
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .with_object_store_registry(Arc::new(OnlyData(Arc::new(LocalFileSystem::new()))))
         .build_arc()?;
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(JoinStoredIds));
     let mut state = SessionStateBuilder::new()
         .with_default_features()
+        .with_physical_optimizer_rules(rules)
         .with_config(config)
         .with_runtime_env(runtime)
         .build();

@@ -9,6 +9,7 @@ use super::*;
 use crate::testdata::{self, T0};
 
 mod files;
+mod ids;
 mod refused;
 mod views;
 

@@ -16,7 +16,7 @@ use weir_storage::{Snapshot, Table};
 
 use super::catalog::{Column, View};
 use super::filters::stored_column as column;
-use super::functions;
+use super::{functions, texts};
 use rows::RowView;
 
 /// OTLP `SpanKind`, in order of its numbers.
@@ -163,7 +163,7 @@ pub(super) fn describe() -> Vec<View> {
 }
 
 fn view_schema(table: Table, columns: &[ViewColumn]) -> Result<SchemaRef> {
-    let stored = DFSchema::try_from(table.schema())?;
+    let stored = DFSchema::try_from(texts::viewed(table))?;
     let field = |column: &ViewColumn| {
         let nullable = column.expr.nullable(&stored)?;
         Ok(Field::new(&column.name, column.expr.get_type(&stored)?, nullable))
@@ -173,7 +173,7 @@ fn view_schema(table: Table, columns: &[ViewColumn]) -> Result<SchemaRef> {
 
 /// The columns of the view of `table`, in the order of what they are made of.
 fn columns(table: Table) -> Vec<ViewColumn> {
-    let schema = table.schema();
+    let schema = texts::viewed(table);
     let has = |name: &str| schema.column_with_name(name).is_some();
     let mut all = Vec::new();
     let mut put = |name: &str, kind, expr| all.push(ViewColumn { name: name.to_owned(), kind, expr });

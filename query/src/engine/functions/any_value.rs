@@ -13,13 +13,23 @@ pub(super) fn to_text(bytes: &[u8]) -> String {
     out
 }
 
-/// Appends `bytes` as lowercase hex.
-pub(super) fn put_hex(out: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+/// Two lowercase digits of each byte.
+pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
+    const PAIRS: [[u8; 2]; 256] = {
+        let digits = b"0123456789abcdef";
+        let mut pairs = [[0; 2]; 256];
+        let mut byte = 0;
+        while byte < pairs.len() {
+            pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+            byte += 1;
+        }
+        pairs
+    };
+    let mut digits = vec![0; bytes.len() * 2];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
     }
+    digits
 }
 
 fn put_json(out: &mut String, bytes: &[u8], depth: usize) {
@@ -48,7 +58,7 @@ fn put_json(out: &mut String, bytes: &[u8], depth: usize) {
         }
         Some((7, Wire::Bytes(bytes))) => {
             out.push('"');
-            put_hex(out, bytes);
+            out.extend(hex(bytes).into_iter().map(char::from));
             out.push('"');
         }
         _ => out.push_str("null"),

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, MapArray, MapBuilder, MapFieldNames,
-    StringArray, StringBuilder,
+    Array, ArrayBuilder as _, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, MapArray, MapBuilder, MapFieldNames,
+    StringArray, StringBuilder, StringViewArray, StringViewBuilder,
 };
+use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -102,7 +103,7 @@ impl ScalarUDFImpl for Attribute {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
+        Ok(DataType::Utf8View)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -111,42 +112,107 @@ impl ScalarUDFImpl for Attribute {
         };
         let Some(Some(key)) = key.try_as_str() else { return exec_err!("`{ATTRIBUTE}` lacks a key") };
         let columns = ColumnarValue::values_to_arrays(columns)?;
-        Ok(ColumnarValue::Array(Arc::new(values(key, &columns)?)))
+        Ok(ColumnarValue::Array(values(key, &columns)?))
     }
 }
 
 /// The text of `key` in each row of `columns`, the first that has it.
-fn values(key: &str, columns: &[ArrayRef]) -> Result<StringArray> {
-    let mut places = Vec::with_capacity(columns.len());
+fn values(key: &str, columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    let mut sources = Vec::with_capacity(columns.len());
     for column in columns.iter().filter(|column| column.null_count() < column.len()) {
-        places.push(match column.as_map_opt() {
-            Some(map) => (Some((map, map.keys().as_string::<i32>())), Texts::of(map.values())?),
-            None => (None, Texts::of(column)?),
+        sources.push(match column.as_map_opt() {
+            Some(map) => Source { map: Some((map, Strings::of(map.keys())?)), texts: Texts::of(map.values())? },
+            None => Source { map: None, texts: Texts::of(column)? },
         });
     }
-    let rows = columns.first().map_or(0, |column| column.len());
-    let mut out = StringBuilder::with_capacity(rows, rows * 8);
-    for row in 0..rows {
-        let mut found = false;
-        for (map, texts) in &places {
-            let at = match map {
-                None => Some(row),
-                Some((map, _)) if map.is_null(row) => None,
-                Some((map, keys)) => {
-                    let offsets = map.value_offsets();
-                    (offsets[row] as usize..offsets[row + 1] as usize).find(|at| keys.value(*at) == key)
+    // Where the text of each row is: the source and the place in it; what is no text yet is put behind them all.
+    let (made, none) = (sources.len(), sources.len() + 1);
+    let mut others = StringViewBuilder::new();
+    let mut finders: Vec<_> = sources.iter().map(|source| source.finder(key)).collect();
+    let places = (0..rows).map(|row| {
+        for (number, (source, finder)) in sources.iter().zip(&mut finders).enumerate() {
+            if let Some(at) = finder(row).filter(|at| source.texts.is_valid(*at)) {
+                if matches!(source.texts, Texts::View(_)) {
+                    return (number, at);
                 }
-            };
-            found = at.is_some_and(|at| texts.put(at, &mut out));
-            if found {
-                break;
+                source.texts.put(at, |text| others.append_value(text));
+                return (made, others.len() - 1);
             }
         }
-        if !found {
-            out.append_null();
+        (none, 0)
+    });
+    let places: Vec<(usize, usize)> = places.collect();
+    drop(finders);
+    let (others, null) = (others.finish(), StringViewArray::new_null(1));
+    let empty = StringViewArray::new_null(0);
+    let views = sources.iter().map(|source| match source.texts {
+        Texts::View(views) => views,
+        _ => &empty,
+    });
+    let texts: Vec<&dyn Array> = views.chain([&others, &null]).map(|views| views as &dyn Array).collect();
+    Ok(interleave(&texts, &places)?)
+}
+
+/// A column that may have the value of a key: a map, or the values themselves.
+struct Source<'a> {
+    map: Option<(&'a MapArray, Strings<'a>)>,
+    texts: Texts<'a>,
+}
+
+impl<'a> Source<'a> {
+    /// Gives the place of the value of `key` in each row; rows are asked for in turn.
+    fn finder(&self, key: &'a str) -> impl FnMut(usize) -> Option<usize> + use<'a> {
+        let map = self.map.clone();
+        // A key is in one dictionary once: what was equal is found again by its view.
+        let mut last = None;
+        move |row| {
+            let Some((map, keys)) = &map else { return Some(row) };
+            if map.is_null(row) {
+                return None;
+            }
+            let offsets = map.value_offsets();
+            let mut places = offsets[row] as usize..offsets[row + 1] as usize;
+            match keys {
+                Strings::Plain(keys) => places.find(|at| keys.value(*at) == key),
+                Strings::View(keys) => places.find(|at| {
+                    let view = keys.views()[*at];
+                    if last == Some(view) {
+                        return true;
+                    }
+                    let is_equal = view as u32 as usize == key.len() && keys.value(*at) == key;
+                    if is_equal {
+                        last = Some(view);
+                    }
+                    is_equal
+                }),
+            }
         }
     }
-    Ok(out.finish())
+}
+
+/// Texts in either of their types.
+#[derive(Clone)]
+enum Strings<'a> {
+    Plain(&'a StringArray),
+    View(&'a StringViewArray),
+}
+
+impl<'a> Strings<'a> {
+    fn of(column: &'a ArrayRef) -> Result<Self> {
+        match column.data_type() {
+            DataType::Utf8 => Ok(Self::Plain(column.as_string())),
+            DataType::Utf8View => Ok(Self::View(column.as_string_view())),
+            other => exec_err!("no key is of type {other}"),
+        }
+    }
+
+    fn value(&self, at: usize) -> &'a str {
+        match self {
+            Self::Plain(texts) => texts.value(at),
+            Self::View(texts) => texts.value(at),
+        }
+    }
 }
 
 /// One map per row: the promoted columns that have a value, then the entries of the maps.
@@ -155,17 +221,17 @@ pub(super) fn merged(maps: &[ArrayRef], keys: &[&str], promoted: &[ArrayRef]) ->
     let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
     let mut out = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
         .with_values_field(Field::new("value", DataType::Utf8, true));
-    let maps: Vec<&MapArray> = maps.iter().map(|map| map.as_map()).collect();
-    let values: Vec<Texts<'_>> = maps.iter().map(|map| Texts::of(map.values())).collect::<Result<_>>()?;
+    let maps = maps.iter().map(|map| map.as_map());
+    let maps = maps.map(|map| Ok((map, Strings::of(map.keys())?))).collect::<Result<Vec<_>>>()?;
+    let values: Vec<Texts<'_>> = maps.iter().map(|(map, _)| Texts::of(map.values())).collect::<Result<_>>()?;
     let columns: Vec<Texts<'_>> = promoted.iter().map(Texts::of).collect::<Result<_>>()?;
     for row in 0..rows {
         for (key, column) in keys.iter().zip(&columns) {
-            if column.put(row, out.values()) {
+            if column.put(row, |text| out.values().append_value(text)) {
                 out.keys().append_value(key);
             }
         }
-        for (map, values) in maps.iter().zip(&values).filter(|(map, _)| map.is_valid(row)) {
-            let texts = map.keys().as_string::<i32>();
+        for ((map, texts), values) in maps.iter().zip(&values).filter(|((map, _), _)| map.is_valid(row)) {
             let offsets = map.value_offsets();
             for at in offsets[row] as usize..offsets[row + 1] as usize {
                 let key = texts.value(at);
@@ -174,7 +240,7 @@ pub(super) fn merged(maps: &[ArrayRef], keys: &[&str], promoted: &[ArrayRef]) ->
                     continue;
                 }
                 out.keys().append_value(key);
-                if !values.put(at, out.values()) {
+                if !values.put(at, |text| out.values().append_value(text)) {
                     out.values().append_null();
                 }
             }
@@ -187,6 +253,7 @@ pub(super) fn merged(maps: &[ArrayRef], keys: &[&str], promoted: &[ArrayRef]) ->
 /// A column whose values are wanted as text.
 enum Texts<'a> {
     Text(&'a StringArray),
+    View(&'a StringViewArray),
     Long(&'a Int64Array),
     Double(&'a Float64Array),
     Bool(&'a BooleanArray),
@@ -197,6 +264,7 @@ impl<'a> Texts<'a> {
     fn of(column: &'a ArrayRef) -> Result<Self> {
         Ok(match column.data_type() {
             DataType::Utf8 => Self::Text(column.as_string()),
+            DataType::Utf8View => Self::View(column.as_string_view()),
             DataType::Int64 => Self::Long(column.as_primitive::<Int64Type>()),
             DataType::Float64 => Self::Double(column.as_primitive::<Float64Type>()),
             DataType::Boolean => Self::Bool(column.as_boolean()),
@@ -205,25 +273,31 @@ impl<'a> Texts<'a> {
         })
     }
 
-    /// Appends the value at `row`; whether there is one.
-    fn put(&self, row: usize, out: &mut StringBuilder) -> bool {
-        let valid = match self {
+    fn is_valid(&self, row: usize) -> bool {
+        match self {
             Self::Text(column) => column.is_valid(row),
+            Self::View(column) => column.is_valid(row),
             Self::Long(column) => column.is_valid(row),
             Self::Double(column) => column.is_valid(row),
             Self::Bool(column) => column.is_valid(row),
             Self::Any(column) => column.is_valid(row),
-        };
-        if valid {
+        }
+    }
+
+    /// Gives the value at `row` to `put`; whether there is one.
+    fn put(&self, row: usize, mut put: impl FnMut(&str)) -> bool {
+        let is_valid = self.is_valid(row);
+        if is_valid {
             match self {
-                Self::Text(column) => out.append_value(column.value(row)),
-                Self::Long(column) => out.append_value(column.value(row).to_string()),
-                Self::Double(column) => out.append_value(double_text(column.value(row))),
-                Self::Bool(column) => out.append_value(if column.value(row) { "true" } else { "false" }),
-                Self::Any(column) => out.append_value(any_value::to_text(column.value(row))),
+                Self::Text(column) => put(column.value(row)),
+                Self::View(column) => put(column.value(row)),
+                Self::Long(column) => put(&column.value(row).to_string()),
+                Self::Double(column) => put(&double_text(column.value(row))),
+                Self::Bool(column) => put(if column.value(row) { "true" } else { "false" }),
+                Self::Any(column) => put(&any_value::to_text(column.value(row))),
             }
         }
-        valid
+        is_valid
     }
 }
 
@@ -252,18 +326,18 @@ impl ScalarUDFImpl for Typed {
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         match args {
-            [map, DataType::Utf8] if *map == schema::map_of(DataType::Utf8) => Ok(self.output.clone()),
+            [map, DataType::Utf8 | DataType::Utf8View] if *map == schema::map_of(DataType::Utf8) => Ok(self.output.clone()),
             _ => datafusion::common::plan_err!("`{}` takes a map of attributes and a key", self.name),
         }
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let args = ColumnarValue::values_to_arrays(&args.args)?;
-        let (map, wanted) = (args[0].as_map(), args[1].as_string::<i32>());
+        let (map, wanted) = (args[0].as_map(), Strings::of(&args[1])?);
         let (keys, values) = (map.keys().as_string::<i32>(), map.values().as_string::<i32>());
         let found = |row: usize| {
             let range = map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize;
-            let wanted = (map.is_valid(row) && wanted.is_valid(row)).then(|| wanted.value(row))?;
+            let wanted = (map.is_valid(row) && args[1].is_valid(row)).then(|| wanted.value(row))?;
             let at = range.into_iter().find(|at| keys.value(*at) == wanted)?;
             values.is_valid(at).then(|| values.value(at))
         };

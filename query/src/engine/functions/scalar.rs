@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, TimestampNanosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, StringArray, StringViewArray, TimestampNanosecondArray, UInt32Array,
+    new_null_array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, Volatility, create_udf};
 use weir_storage::schema;
@@ -33,8 +38,15 @@ fn nanoseconds(micros: Option<i64>, nanos: Option<i16>) -> Option<i64> {
 pub(super) fn moments(micros: &ArrayRef, nanos: &ArrayRef) -> ArrayRef {
     let (micros, nanos) =
         (micros.as_primitive::<TimestampMicrosecondType>(), nanos.as_primitive::<Int16Type>());
-    let moments = micros.iter().zip(nanos.iter()).map(|(m, n)| nanoseconds(m, n));
-    Arc::new(moments.collect::<TimestampNanosecondArray>().with_timezone("UTC"))
+    let moments = match nanos.null_count() {
+        0 => {
+            let both = micros.values().iter().zip(nanos.values());
+            let values = both.map(|(m, n)| m.saturating_mul(1_000).saturating_add((*n).into()));
+            TimestampNanosecondArray::new(values.collect(), micros.nulls().cloned())
+        }
+        _ => micros.iter().zip(nanos.iter()).map(|(m, n)| nanoseconds(m, n)).collect(),
+    };
+    Arc::new(moments.with_timezone("UTC"))
 }
 
 /// Microseconds and their remainder as nanoseconds.
@@ -57,43 +69,48 @@ pub(in crate::engine) fn moment_after(micros: Expr, nanos: Expr, after: Expr) ->
     function("moment_after", input, moment_type(), run).call(vec![micros, nanos, after])
 }
 
+/// What the function is called that makes hex of an id.
+pub(in crate::engine) const HEX: &str = "hex_id";
+
 /// Ids as lowercase hex.
 pub(super) fn hex_texts(ids: &ArrayRef) -> ArrayRef {
     let ids = ids.as_binary::<i32>();
-    let mut out = StringBuilder::with_capacity(ids.len(), ids.values().len() * 2);
-    let mut text = String::new();
-    for id in ids {
-        text.clear();
-        any_value::put_hex(&mut text, id.unwrap_or_default());
-        out.append_option(id.map(|_| text.as_str()));
-    }
-    Arc::new(out.finish())
+    let (first, last) = (ids.value_offsets()[0], ids.value_offsets()[ids.len()]);
+    let text = any_value::hex(&ids.value_data()[first as usize..last as usize]);
+    let ends = ids.value_offsets().iter().map(|end| (end - first) * 2); // a batch is far from 2^31 bytes of ids
+    let ends = OffsetBuffer::new(ends.collect());
+    Arc::new(StringArray::new(ends, text.into(), ids.nulls().cloned()))
 }
 
 /// An id as lowercase hex.
 pub(in crate::engine) fn hex(id: Expr) -> Expr {
-    function("hex_id", vec![DataType::Binary], DataType::Utf8, |args| hex_texts(&args[0])).call(vec![id])
+    function(HEX, vec![DataType::Binary], DataType::Utf8, |args| hex_texts(&args[0])).call(vec![id])
 }
 
 /// The name at the place of a code; `unspecified` codes have the first.
 pub(in crate::engine) fn code_name(function_name: &str, code: Expr, names: &'static [&'static str]) -> Expr {
     let run = move |args: &[ArrayRef]| {
         let codes = args[0].as_primitive::<Int32Type>();
-        let name =
-            |code: i32| usize::try_from(code).ok().and_then(|code| names.get(code)).unwrap_or(&names[0]);
-        Arc::new(codes.iter().map(|code| code.map(|code| *name(code))).collect::<StringArray>()) as _
+        let known = |code: i32| u32::try_from(code).ok().filter(|code| (*code as usize) < names.len());
+        let places: UInt32Array = codes.unary(|code| known(code).unwrap_or_default());
+        let names = StringViewArray::from_iter_values(names);
+        take(&names, &places, None).unwrap_or_else(|_| new_null_array(&DataType::Utf8View, codes.len()))
     };
-    function(function_name, vec![DataType::Int32], DataType::Utf8, run).call(vec![code])
+    function(function_name, vec![DataType::Int32], DataType::Utf8View, run).call(vec![code])
 }
 
 /// A text, or else the JSON of a value of any type.
 pub(in crate::engine) fn any_text(text: Expr, other: Expr) -> Expr {
     let run = |args: &[ArrayRef]| {
-        let (texts, others) = (args[0].as_string::<i32>(), args[1].as_binary::<i32>());
+        let (texts, others) = (args[0].as_string_view(), args[1].as_binary::<i32>());
+        if others.null_count() == others.len() {
+            return Arc::clone(&args[0]);
+        }
         let chosen = texts.iter().zip(others.iter());
         let chosen =
             chosen.map(|(text, other)| text.map(str::to_owned).or_else(|| other.map(any_value::to_text)));
-        Arc::new(chosen.collect::<StringArray>()) as _
+        Arc::new(chosen.collect::<StringViewArray>()) as _
     };
-    function("any_text", vec![DataType::Utf8, DataType::Binary], DataType::Utf8, run).call(vec![text, other])
+    function("any_text", vec![DataType::Utf8View, DataType::Binary], DataType::Utf8View, run)
+        .call(vec![text, other])
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use weir_storage::TableSnapshot;
 
-use super::{Kind, StoredView};
+use super::StoredView;
 use crate::engine::{SnapshotTable, filters};
 
 /// The rows of a view of a stored table.
@@ -26,7 +26,7 @@ pub(in crate::engine) struct RowView {
 
 impl RowView {
     pub(super) fn new(view: &'static StoredView, rows: TableSnapshot) -> Self {
-        Self { view, table: SnapshotTable::new(view.table, rows) }
+        Self { view, table: SnapshotTable::viewed(view.table, rows) }
     }
 }
 
@@ -42,14 +42,10 @@ impl TableProvider for RowView {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let kind = |name: &str| self.view.kind(name);
-        let reads_attributes = |filter: &Expr| {
-            let is_one = |column: &Column| matches!(kind(&column.name), Some(Kind::Attributes(_)));
-            filter.column_refs().into_iter().any(is_one)
-        };
-        // Above, such a filter would need the whole map.
+        // Above, a filter on attributes would need the whole map, and one on ids their texts.
         let support = |filter: &&Expr| match filters::exact(filter, &kind) {
-            Some(_) if reads_attributes(filter) => TableProviderFilterPushDown::Exact,
-            _ => TableProviderFilterPushDown::Inexact,
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Inexact,
         };
         Ok(filters.iter().map(support).collect())
     }
