@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray};
 use arrow::datatypes::{DataType, Int64Type};
-use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::page_index::column_index::{ByteArrayColumnIndex, ColumnIndexMetaData};
 use weir_model::limits;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -32,47 +33,58 @@ pub(crate) const BLOCK_ROWS: usize = 4096;
 const NEEDLE_BITS: usize = 16;
 /// Bytes of the group of words that one needle is looked for in.
 const GROUP_BYTES: usize = 32;
+/// The column of trace ids.
+const TRACE_ID: &str = "trace_id";
 /// What the entry of the footer is called: its value is the place of the first byte and the length.
 const FOOTER_KEY: &str = "weir.blocks.2";
 /// The classes of durations of 2^20 ns (1 ms) and of 2^40 ns (18 min): what is shorter or longer has no class of its own.
 const CLASSES: RangeInclusive<u8> = 80..=160;
 
 /// A value by which blocks are found, as a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Needle(u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needle {
+    hash: u64,
+    /// The first bytes of a trace id, by which spans are sorted.
+    id: Option<u64>,
+}
 
 impl Needle {
     /// A value of a column of ids or texts.
     pub fn value(column: &str, value: &[u8]) -> Self {
-        Self(xxh3_64_with_seed(value, xxh3_64(column.as_bytes())))
+        let id = value.first_chunk().filter(|_| column == TRACE_ID).map(|bytes| u64::from_be_bytes(*bytes));
+        Self { hash: xxh3_64_with_seed(value, xxh3_64(column.as_bytes())), id }
     }
 
     /// A value under a key of a map of texts.
     pub fn text(column: &str, key: &str, value: &str) -> Self {
-        Self(xxh3_64_with_seed(value.as_bytes(), Self::key(column, key).0))
+        Self::of(xxh3_64_with_seed(value.as_bytes(), Self::key(column, key).hash))
     }
 
     /// A value under a key of a map of whole numbers.
     pub fn long(column: &str, key: &str, value: i64) -> Self {
-        Self(xxh3_64_with_seed(&value.to_le_bytes(), Self::key(column, key).0))
-    }
-
-    /// Spans of this service in a class of durations or a higher one.
-    fn slow_class(service: u64, class: u8) -> Self {
-        Self(xxh3_64_with_seed(&[class], service))
+        Self::of(xxh3_64_with_seed(&value.to_le_bytes(), Self::key(column, key).hash))
     }
 
     /// What each span of `service` has that took `duration_ns` or longer; nothing where that is so short that it is not
     /// looked for.
     pub fn slow(service: &str, duration_ns: i64) -> Option<Self> {
         let class = duration_class(duration_ns);
-        CLASSES.contains(&class).then(|| Self::slow_class(service_hash(service), class))
+        CLASSES.contains(&class).then(|| Self::of(slow_class(service_hash(service), class)))
     }
 
     /// Any value under a key of a map of another type.
     pub fn key(column: &str, key: &str) -> Self {
-        Self(xxh3_64_with_seed(key.as_bytes(), xxh3_64(column.as_bytes())))
+        Self::of(xxh3_64_with_seed(key.as_bytes(), xxh3_64(column.as_bytes())))
     }
+
+    fn of(hash: u64) -> Self {
+        Self { hash, id: None }
+    }
+}
+
+/// The hash of the spans of a service in a class of durations or a higher one.
+fn slow_class(service: u64, class: u8) -> u64 {
+    xxh3_64_with_seed(&[class], service)
 }
 
 fn service_hash(service: &str) -> u64 {
@@ -93,8 +105,8 @@ fn duration_class(duration_ns: i64) -> u8 {
 pub(crate) struct Builder {
     columns: &'static [&'static str],
     has_durations: bool,
-    /// The needles of the blocks that have not ended.
-    needles: Vec<HashSet<Needle, Unhashed>>,
+    /// The hashes of the needles of the blocks that have not ended.
+    needles: Vec<HashSet<u64, Unhashed>>,
     /// The services of the rows in those blocks, where they have durations: the rows before each piece, and the piece.
     services: Vec<(usize, ArrayRef)>,
     /// The highest class of duration in each of those blocks, by hash of the service.
@@ -102,7 +114,7 @@ pub(crate) struct Builder {
     filters: Vec<Vec<u8>>,
 }
 
-/// [`Needle`]s are hashes.
+/// For sets of hashes.
 type Unhashed = std::hash::BuildHasherDefault<Identity>;
 
 #[derive(Debug, Default)]
@@ -174,7 +186,7 @@ impl Builder {
         for (mut needles, slowest) in self.needles.drain(..).zip(self.slowest.drain(..)) {
             for (service, class) in slowest {
                 let classes = *CLASSES.start()..=class; // few services, some dozen classes
-                needles.extend(classes.map(|class| Needle::slow_class(service, class)));
+                needles.extend(classes.map(|class| slow_class(service, class)));
             }
             let groups = (needles.len() * NEEDLE_BITS).div_ceil(GROUP_BYTES * 8).max(1);
             let mut filter = vec![0; groups * GROUP_BYTES];
@@ -198,9 +210,9 @@ impl Builder {
 }
 
 /// Adds the needles of `rows` of a column.
-fn add(needles: &mut HashSet<Needle, Unhashed>, name: &str, column: &dyn Array, rows: Range<usize>) {
+fn add(needles: &mut HashSet<u64, Unhashed>, name: &str, column: &dyn Array, rows: Range<usize>) {
     let name_seed = xxh3_64(name.as_bytes());
-    let needle = |value: &[u8]| Needle(xxh3_64_with_seed(value, name_seed));
+    let needle = |value: &[u8]| xxh3_64_with_seed(value, name_seed);
     match column.data_type() {
         DataType::Map(..) => add_entries(needles, name_seed, column.as_map(), rows),
         DataType::Binary => {
@@ -236,7 +248,7 @@ fn add_durations(
 }
 
 /// Adds the needles of the entries of a map.
-fn add_entries(needles: &mut HashSet<Needle, Unhashed>, name_seed: u64, map: &MapArray, rows: Range<usize>) {
+fn add_entries(needles: &mut HashSet<u64, Unhashed>, name_seed: u64, map: &MapArray, rows: Range<usize>) {
     if map.null_count() == map.len() {
         return;
     }
@@ -246,19 +258,19 @@ fn add_entries(needles: &mut HashSet<Needle, Unhashed>, name_seed: u64, map: &Ma
     for row in rows.filter(|row| map.is_valid(*row)) {
         for at in map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize {
             let seed = xxh3_64_with_seed(keys.value(at).as_bytes(), name_seed);
-            needles.insert(Needle(match (texts, longs) {
+            needles.insert(match (texts, longs) {
                 (Some(texts), _) if texts.is_valid(at) => xxh3_64_with_seed(texts.value(at).as_bytes(), seed),
                 (_, Some(longs)) if longs.is_valid(at) => {
                     xxh3_64_with_seed(&longs.value(at).to_le_bytes(), seed)
                 }
                 _ => seed,
-            }));
+            });
         }
     }
 }
 
-/// The bits that stand for a needle in a filter of so many groups: a byte and the bit in it, eight times.
-fn bits(Needle(hash): Needle, groups: usize) -> impl Iterator<Item = (usize, u8)> {
+/// The bits that stand for a hash in a filter of so many groups: a byte and the bit in it, eight times.
+fn bits(hash: u64, groups: usize) -> impl Iterator<Item = (usize, u8)> {
     /// The salts of the Parquet format.
     const SALT: [u32; 8] = [
         0x47b6_137b,
@@ -283,15 +295,32 @@ pub struct BlockFilters {
     /// Where the filter of each block ends in `bytes`, and before them where the first begins.
     ends: Vec<usize>,
     bytes: Vec<u8>,
+    /// What the pages of each block say, where the file's pages are its blocks.
+    pages: Vec<Page>,
+}
+
+/// The smallest and the largest of a block's values.
+#[derive(Debug, Clone, PartialEq)]
+struct Page {
+    /// Microseconds.
+    times: RangeInclusive<i64>,
+    /// The first bytes of trace ids.
+    ids: RangeInclusive<u64>,
 }
 
 impl BlockFilters {
-    /// The blocks that may hold, of each of `wanted`, one at least: ranges of rows, in order, apart.
-    pub fn rows(&self, wanted: &[Vec<Needle>]) -> Vec<Range<usize>> {
+    /// The blocks that may hold, of each of `wanted`, one at least in a row of `times` (microseconds): ranges of rows, in
+    /// order, apart.
+    pub fn rows(&self, wanted: &[Vec<Needle>], times: &RangeInclusive<i64>) -> Vec<Range<usize>> {
         let mut found: Vec<Range<usize>> = Vec::new();
         for block in 0..self.ends.len() - 1 {
-            let holds = |any: &Vec<Needle>| any.iter().any(|needle| self.may_hold(block, *needle));
-            if wanted.iter().all(holds) {
+            let page = self.pages.get(block);
+            if page.is_some_and(|page| page.times.start() > times.end() || page.times.end() < times.start()) {
+                continue;
+            }
+            let is_near = |id: u64| page.is_none_or(|page| page.ids.contains(&id));
+            let may_hold = |needle: &Needle| needle.id.is_none_or(is_near) && self.may_hold(block, needle);
+            if wanted.iter().all(|any| any.iter().any(may_hold)) {
                 let rows = block * BLOCK_ROWS..(block + 1) * BLOCK_ROWS;
                 match found.last_mut() {
                     Some(last) if last.end == rows.start => last.end = rows.end,
@@ -302,9 +331,9 @@ impl BlockFilters {
         found
     }
 
-    fn may_hold(&self, block: usize, needle: Needle) -> bool {
+    fn may_hold(&self, block: usize, needle: &Needle) -> bool {
         let filter = &self.bytes[self.ends[block]..self.ends[block + 1]];
-        bits(needle, filter.len() / GROUP_BYTES).all(|(byte, bit)| filter[byte] & bit != 0)
+        bits(needle.hash, filter.len() / GROUP_BYTES).all(|(byte, bit)| filter[byte] & bit != 0)
     }
 
     fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
@@ -321,13 +350,14 @@ impl BlockFilters {
             }
             ends.push(ends.last()?.checked_add(length)?);
         }
-        (*ends.last()? == bytes.len()).then_some(Self { ends, bytes })
+        (*ends.last()? == bytes.len()).then_some(Self { ends, bytes, pages: Vec::new() })
     }
 
     /// Reads those of a file; none where it has none: it is of another program, or of a table without.
-    fn read(file: &DataFile) -> io::Result<Option<Self>> {
+    fn read(table: Table, file: &DataFile) -> io::Result<Option<Self>> {
         let mut open = File::open(&file.path)?;
-        let footer = ParquetMetaDataReader::new().parse_and_finish(&open)?;
+        let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let footer = reader.parse_and_finish(&open)?;
         let Some((start, length)) = footer.file_metadata().key_value_metadata().and_then(|all| place(all))
         else {
             return Ok(None);
@@ -338,8 +368,46 @@ impl BlockFilters {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         open.seek(SeekFrom::Start(start))?;
         open.read_exact(&mut bytes)?;
-        Ok(Self::from_bytes(bytes))
+        let pages = pages(table, &footer).unwrap_or_default();
+        Ok(Self::from_bytes(bytes).map(|filters| Self { pages, ..filters }))
     }
+}
+
+/// What the footer says of the pages of each block; nothing where these are not its pages.
+fn pages(table: Table, footer: &ParquetMetaData) -> Option<Vec<Page>> {
+    let columns = footer.file_metadata().schema_descr().columns();
+    let leaf = |name: &str| columns.iter().position(|column| column.path().parts() == [name]);
+    let (time, id) = (leaf(table.time_column())?, leaf(TRACE_ID)?);
+    let id_is_sorted = table.sort_order().iter().any(|by| by.column() == TRACE_ID);
+    let mut pages = Vec::new();
+    for (group, rows) in footer.row_groups().iter().enumerate() {
+        let blocks = usize::try_from(rows.num_rows()).ok()?.div_ceil(BLOCK_ROWS);
+        let are_pages = |leaf: usize| {
+            let pages = footer.offset_index()?.get(group)?.get(leaf)?.page_locations();
+            let firsts = pages.iter().map(|page| page.first_row_index);
+            Some(firsts.eq((0..blocks).map(|block| (block * BLOCK_ROWS) as i64)))
+        };
+        let index = footer.column_index()?.get(group)?;
+        let ColumnIndexMetaData::INT64(times) = index.get(time)? else { return None };
+        let ids = match index.get(id)? {
+            ColumnIndexMetaData::BYTE_ARRAY(ids) if id_is_sorted && are_pages(id)? => Some(ids),
+            _ => None,
+        };
+        if !are_pages(time)? {
+            return None;
+        }
+        for block in 0..blocks {
+            let first = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+            let between = |ids: &ByteArrayColumnIndex| {
+                Some(first(ids.min_value(block)?)?..=first(ids.max_value(block)?)?)
+            };
+            pages.push(Page {
+                times: *times.min_value(block)?..=*times.max_value(block)?,
+                ids: ids.and_then(between).unwrap_or(0..=u64::MAX),
+            });
+        }
+    }
+    Some(pages)
 }
 
 /// What the footer says of filters of `length` bytes from `start` on.
@@ -373,11 +441,11 @@ struct Entry {
 
 impl Recent {
     /// The filters of a file that is known to be sound; none where it has none.
-    pub(crate) fn of(&self, file: &DataFile) -> io::Result<Option<Arc<BlockFilters>>> {
+    pub(crate) fn of(&self, table: Table, file: &DataFile) -> io::Result<Option<Arc<BlockFilters>>> {
         if let Some(known) = self.known(file) {
             return Ok(known);
         }
-        let filters = BlockFilters::read(file)?.map(Arc::new);
+        let filters = BlockFilters::read(table, file)?.map(Arc::new);
         lock(&self.0).keep(file.path.clone(), filters.clone(), limits::BLOCK_FILTER_BYTES);
         Ok(filters)
     }
@@ -420,7 +488,9 @@ impl Held {
 
 /// What an entry takes, about.
 fn size(path: &Path, filters: Option<&Arc<BlockFilters>>) -> usize {
-    let filters = filters.map_or(0, |filters| filters.bytes.len() + filters.ends.len() * size_of::<usize>());
+    let filters = filters.map_or(0, |filters| {
+        filters.bytes.len() + size_of_val(&*filters.ends) + size_of_val(&*filters.pages)
+    });
     path.as_os_str().len() + size_of::<Entry>() + filters
 }
 

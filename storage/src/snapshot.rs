@@ -44,14 +44,18 @@ impl TableSnapshot {
             .unwrap_or_else(|e| Err(io::Error::other(e)))
     }
 
-    /// The block filters of each of `files`, which are sound; none of those that have none.
-    pub async fn block_filters(&self, files: &[DataFile]) -> io::Result<Vec<Option<Arc<BlockFilters>>>> {
+    /// The block filters of each of `files`, which are sound and `table`'s; none of those that have none.
+    pub async fn block_filters(
+        &self,
+        table: Table,
+        files: &[DataFile],
+    ) -> io::Result<Vec<Option<Arc<BlockFilters>>>> {
         let known: Vec<_> = files.iter().map_while(|file| self.filters.known(file)).collect();
         if known.len() == files.len() {
             return Ok(known);
         }
         let (filters, files) = (Arc::clone(&self.filters), files.to_vec());
-        tokio::task::spawn_blocking(move || files.iter().map(|file| filters.of(file)).collect())
+        tokio::task::spawn_blocking(move || files.iter().map(|file| filters.of(table, file)).collect())
             .await
             .unwrap_or_else(|e| Err(io::Error::other(e)))
     }

@@ -18,8 +18,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::error::SqlError;
-use super::{guard, texts};
 use super::warnings::Warnings;
+use super::{guard, texts};
 
 /// The rows that answer a question.
 #[derive(Debug, Clone)]

@@ -10,6 +10,8 @@ use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator, lit};
 
+use std::ops::RangeInclusive;
+
 use arrow::datatypes::{DataType, TimeUnit};
 use weir_storage::{Needle, Table};
 
@@ -136,6 +138,29 @@ pub(super) fn wanted(filters: &[Expr], table: Table) -> Vec<Vec<Needle>> {
         }
     }
     wanted
+}
+
+/// The times (microseconds) of the rows that all of `filters`, which are over stored columns, keep.
+pub(super) fn times(filters: &[Expr], table: Table) -> RangeInclusive<i64> {
+    let (mut first, mut last) = (i64::MIN, i64::MAX);
+    for filter in filters.iter().flat_map(split_conjunction) {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { continue };
+        let (op, micros) = match (&**left, &**right) {
+            (Expr::Column(column), Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), _), _))
+                if column.name == table.time_column() =>
+            {
+                (*op, *micros)
+            }
+            _ => continue,
+        };
+        if matches!(op, Operator::Gt | Operator::GtEq | Operator::Eq) {
+            first = first.max(micros);
+        }
+        if matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq) {
+            last = last.min(micros);
+        }
+    }
+    first..=last
 }
 
 /// The services that spans are of which `filter` keeps.
@@ -265,7 +290,10 @@ pub(super) fn stored_column(name: &str) -> Expr {
 fn uncast(expr: &Expr) -> &Expr {
     match expr {
         Expr::Cast(Cast { expr: inner, field })
-            if matches!(field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _) | DataType::Utf8 | DataType::Utf8View) =>
+            if matches!(
+                field.data_type(),
+                DataType::Timestamp(TimeUnit::Nanosecond, _) | DataType::Utf8 | DataType::Utf8View
+            ) =>
         {
             inner
         }

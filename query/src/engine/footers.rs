@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::parquet::{CachedParquetMetaData, DefaultParquetFileReaderFactory};
+use datafusion::datasource::physical_plan::parquet::{
+    CachedParquetMetaData, DefaultParquetFileReaderFactory,
+};
 use datafusion::error::Result;
 use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;

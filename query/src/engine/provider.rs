@@ -36,13 +36,17 @@ use datafusion::physical_plan::union::UnionExec;
 use weir_storage::{BlockFilters, Bound, DataFile, Table, TableSnapshot};
 
 use super::footers::WholeFooters;
-use super::{filters, texts};
 use super::warnings::Warnings;
+use super::{filters, texts};
 
 /// The address under which a session finds the files of the data directory, and nothing else.
 pub(super) static STORE: LazyLock<ObjectStoreUrl> = LazyLock::new(|| {
     ObjectStoreUrl::parse("weir://data").unwrap_or_else(|_| ObjectStoreUrl::local_filesystem())
 });
+
+/// Rows of a file that are read by one thread: some row groups, so that all threads have something to do as long as there
+/// is something.
+const PIECE_ROWS: usize = 512 << 10;
 
 /// One table of a snapshot.
 #[derive(Debug)]
@@ -102,14 +106,13 @@ impl SnapshotTable {
         if wanted.is_empty() {
             return Ok(files.into_iter().map(|file| Part { file, rows: None }).collect());
         }
-        let of_files = self.rows.block_filters(&files).await?;
+        let times = filters::times(filters, self.table);
+        let of_files = self.rows.block_filters(self.table, &files).await?;
         let part = |(file, blocks): (DataFile, Option<Arc<BlockFilters>>)| {
             let Some(blocks) = blocks else { return Some(Part { file, rows: None }) };
-            let end = usize::try_from(file.rows).unwrap_or(usize::MAX);
-            let within = |rows: Range<usize>| rows.start.min(end)..rows.end.min(end);
-            let rows = blocks.rows(&wanted).into_iter().map(within);
-            let rows = RowSelection::from_consecutive_ranges(rows, end);
-            rows.selects_any().then_some(Part { file, rows: Some(rows) })
+            let whole = 0..usize::try_from(file.rows).unwrap_or(usize::MAX);
+            let rows = blocks.rows(&wanted, &times).iter().filter_map(|rows| common(rows, &whole)).collect();
+            Some(Part { file, rows: Some(rows) })
         };
         Ok(files.into_iter().zip(of_files).filter_map(part).collect())
     }
@@ -126,12 +129,14 @@ impl SnapshotTable {
         options.global.pushdown_filters = true;
         options.global.reorder_filters = true;
         options.global.bloom_filter_on_read = false; // the filters of blocks have said more already
-        // The blocks that are left are pages, and fewer than the index would leave.
-        options.global.enable_page_index = parts.iter().any(|part| part.rows.is_none());
+        // A few blocks that have been found are looked into sooner than compared with what pages and row groups say.
+        let is_found = parts.iter().all(|part| part.rows.is_some());
+        let is_pruned = !is_found || parts.iter().map(Part::rows).sum::<usize>() > PIECE_ROWS;
+        options.global.pruning = is_pruned;
+        options.global.enable_page_index = is_pruned;
         let runtime = state.runtime_env();
         let store = runtime.object_store(STORE.clone())?;
-        let readers =
-            WholeFooters::new(self.table, store, runtime.cache_manager.get_file_metadata_cache());
+        let readers = WholeFooters::new(self.table, store, runtime.cache_manager.get_file_metadata_cache());
         let mut source = ParquetSource::new(Arc::clone(&schema))
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
@@ -144,8 +149,8 @@ impl SnapshotTable {
         let is_whole = parts.iter().all(|part| part.rows.is_none());
         known.num_rows = if is_whole { Precision::Exact(rows) } else { Precision::Inexact(rows) };
         known.total_byte_size = Precision::Inexact(parts.iter().map(|part| part.file.size as usize).sum());
-        let parts = parts.into_iter().map(Part::into_partitioned).collect();
-        let groups = FileGroup::new(parts).split_files(state.config().target_partitions());
+        let pieces = parts.iter().flat_map(Part::pieces).collect();
+        let groups = FileGroup::new(pieces).split_files(state.config().target_partitions());
         let scan = FileScanConfigBuilder::new(STORE.clone(), Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(known)
@@ -187,24 +192,40 @@ impl SnapshotTable {
     }
 }
 
-/// A file, or some of its rows.
+/// A file, or some ranges of its rows.
 struct Part {
     file: DataFile,
-    rows: Option<RowSelection>,
+    rows: Option<Vec<Range<usize>>>,
 }
 
 impl Part {
     fn rows(&self) -> usize {
-        self.rows.as_ref().map_or(self.file.rows as usize, RowSelection::row_count)
+        self.rows.as_ref().map_or(self.file.rows as usize, |rows| rows.iter().map(Range::len).sum())
     }
 
-    fn into_partitioned(self) -> PartitionedFile {
+    /// It in pieces, each of which one thread reads: the next that is free.
+    fn pieces(&self) -> Vec<PartitionedFile> {
         let file = PartitionedFile::new(self.file.path.to_string_lossy(), self.file.size);
-        match self.rows {
-            None => file,
-            Some(rows) => file.with_extension(ParquetRowSelection::new(rows)),
+        let end = usize::try_from(self.file.rows).unwrap_or(usize::MAX);
+        if self.rows.is_none() && end <= PIECE_ROWS {
+            return vec![file];
         }
+        let piece = |start: usize| {
+            let piece = start..end.min(start + PIECE_ROWS);
+            let rows: Vec<Range<usize>> = match &self.rows {
+                None => vec![piece],
+                Some(rows) => rows.iter().filter_map(|rows| common(rows, &piece)).collect(),
+            };
+            let selection = RowSelection::from_consecutive_ranges(rows.into_iter(), end);
+            selection.selects_any().then(|| file.clone().with_extension(ParquetRowSelection::new(selection)))
+        };
+        (0..end).step_by(PIECE_ROWS).filter_map(piece).collect()
     }
+}
+
+fn common(a: &Range<usize>, b: &Range<usize>) -> Option<Range<usize>> {
+    let both = a.start.max(b.start)..a.end.min(b.end);
+    (!both.is_empty()).then_some(both)
 }
 
 /// The columns that `filter` reads and that are not among `read`.
@@ -268,7 +289,8 @@ impl TableProvider for SnapshotTable {
         let (on_maps, plain) = filters.iter().cloned().partition(|filter| self.reads_maps(filter));
         let (on_maps, plain) = (physical(on_maps)?, physical(plain)?);
         let files = self.readable(state, plain.as_ref()).await?;
-        let parts = self.parts(files, filters).await?;
+        let mut parts = self.parts(files, filters).await?;
+        parts.retain(|part| part.rows() > 0);
         let predicate = physical(filters.to_vec())?;
         if parts.is_empty() {
             return self.scan_hot(projection, predicate);

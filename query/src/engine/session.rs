@@ -74,6 +74,7 @@ pub(super) fn base(options: &EngineOptions) -> Result<SessionState> {
     settings.execution.enable_recursive_ctes = false;
     // Or the map of attributes would be made for rows that a filter then drops.
     settings.optimizer.enable_leaf_expression_pushdown = false;
+    settings.optimizer.repartition_file_scans = false; // tables give files in pieces
     // A row group of ids is looked up in the other side one by one, which costs more than joining it.
     settings.optimizer.enable_join_dynamic_filter_pushdown = false;
     settings.execution.parquet.pushdown_filters = true;

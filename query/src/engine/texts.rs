@@ -16,10 +16,12 @@ use weir_storage::schema::attribute_maps;
 /// The schema of `table` with views for texts.
 pub(super) fn viewed(table: Table) -> SchemaRef {
     static SCHEMAS: LazyLock<[SchemaRef; Table::ALL.len()]> = LazyLock::new(|| {
-        Table::ALL.map(|table| with_types(&table.schema(), |field| match field.data_type() {
-            DataType::Utf8 => DataType::Utf8View,
-            _ => viewed_map(field),
-        }))
+        Table::ALL.map(|table| {
+            with_types(&table.schema(), |field| match field.data_type() {
+                DataType::Utf8 => DataType::Utf8View,
+                _ => viewed_map(field),
+            })
+        })
     });
     Arc::clone(&SCHEMAS[usize::from(table.number())])
 }
@@ -61,9 +63,9 @@ fn with_types(schema: &Schema, data_type: impl Fn(&Field) -> DataType) -> Schema
 
 /// The type of a map of attributes with views for texts; that of any other column as it is.
 fn viewed_map(field: &Field) -> DataType {
-    let is_of_attributes = attribute_maps().iter().any(|(suffix, _)| {
-        field.name().strip_suffix(suffix).is_some_and(|scope| scope.ends_with('_'))
-    });
+    let is_of_attributes = attribute_maps()
+        .iter()
+        .any(|(suffix, _)| field.name().strip_suffix(suffix).is_some_and(|scope| scope.ends_with('_')));
     match field.data_type() {
         DataType::Map(..) if is_of_attributes => nested(field.data_type(), &|data_type| match data_type {
             DataType::Utf8 => DataType::Utf8View,

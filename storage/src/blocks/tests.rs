@@ -10,7 +10,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::files::{Target, write};
+use crate::schema::STRETCH_MICROS;
 use crate::tests::{NOON, batch, samples, times};
+
+/// Whenever a row is of.
+const ALWAYS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
 fn names() -> Option<MapFieldNames> {
     Some(MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() })
@@ -55,7 +59,7 @@ fn every_value_of_a_file_is_found_in_its_block_and_few_elsewhere() {
     const N: u64 = 30_000;
     let dir = tempfile::tempdir().unwrap();
     let file = file_of(dir.path(), &rows(N));
-    let filters = BlockFilters::read(&file).unwrap().expect("spans have filters");
+    let filters = BlockFilters::read(Table::Spans, &file).unwrap().expect("spans have filters");
     assert_eq!(filters.ends.len() - 1, (N as usize).div_ceil(BLOCK_ROWS));
     assert!((filters.bytes.len() as u64) < 7 * N, "{} bytes", filters.bytes.len());
 
@@ -76,14 +80,14 @@ fn every_value_of_a_file_is_found_in_its_block_and_few_elsewhere() {
             wanted.push(Needle::value("url_path", format!("/orders/{n}").as_bytes()));
         }
         for needle in wanted {
-            let found = filters.rows(&[vec![needle]]);
+            let found = filters.rows(&[vec![needle]], &ALWAYS);
             assert!(found.iter().any(|rows| rows.contains(&row)), "row {row} is not found by {needle:?}");
             asked += 1;
             blocks += found.iter().map(|rows| rows.len() / BLOCK_ROWS).sum::<usize>();
         }
     }
     assert!(blocks < asked * 13 / 10, "{asked} values were looked for in {blocks} blocks");
-    let absent = |n: u64| filters.rows(&[vec![Needle::value("trace_id", &n.to_be_bytes())]]).len();
+    let absent = |n: u64| filters.rows(&[vec![Needle::value("trace_id", &n.to_be_bytes())]], &ALWAYS).len();
     let in_vain: usize = (0..1000).map(absent).sum();
     assert!(in_vain < 8 * 1000 / 100, "{in_vain} blocks of 8,000");
 }
@@ -94,13 +98,13 @@ fn blocks_go_on_behind_a_row_group() {
     let dir = tempfile::tempdir().unwrap();
     let file = file_of(dir.path(), &rows(N));
     assert_eq!(file.rows, N);
-    let filters = BlockFilters::read(&file).unwrap().unwrap();
+    let filters = BlockFilters::read(Table::Spans, &file).unwrap().unwrap();
     assert_eq!(filters.ends.len() - 1, (N as usize).div_ceil(BLOCK_ROWS));
     let mut before = 0;
     for batch in crate::tests::read(&file.path) {
         let ids = batch.column_by_name("trace_id").unwrap().as_binary::<i32>();
         for row in (0..ids.len()).step_by(501) {
-            let found = filters.rows(&[vec![Needle::value("trace_id", ids.value(row))]]);
+            let found = filters.rows(&[vec![Needle::value("trace_id", ids.value(row))]], &ALWAYS);
             assert!(found.iter().any(|rows| rows.contains(&(before + row))), "row {}", before + row);
         }
         before += ids.len();
@@ -111,15 +115,48 @@ fn blocks_go_on_behind_a_row_group() {
 #[test]
 fn all_conditions_hold_and_of_each_one_value() {
     let dir = tempfile::tempdir().unwrap();
-    let filters = BlockFilters::read(&file_of(dir.path(), &rows(30_000))).unwrap().unwrap();
+    let filters = BlockFilters::read(Table::Spans, &file_of(dir.path(), &rows(30_000))).unwrap().unwrap();
     let user = |n: u64| Needle::text("attributes_str", "enduser.id", &format!("user-{n}"));
-    let count =
-        |wanted: &[Vec<Needle>]| filters.rows(wanted).iter().map(|r| r.len()).sum::<usize>() / BLOCK_ROWS;
+    let count = |wanted: &[Vec<Needle>]| {
+        filters.rows(wanted, &ALWAYS).iter().map(|r| r.len()).sum::<usize>() / BLOCK_ROWS
+    };
     assert_eq!(count(&[]), 8, "no condition leaves no block out");
     assert!(count(&[vec![user(3)], vec![Needle::key("attributes_str", "color")]]) == 0);
     let both = count(&[vec![user(3), user(29_999)]]);
     assert!((1..=3).contains(&both), "{both}");
     assert_eq!(count(&[vec![]]), 0, "nothing is none of no values");
+}
+
+#[test]
+fn blocks_of_other_times_and_ids_are_left_out() {
+    const N: usize = 5 * BLOCK_ROWS;
+    // A block a stretch; in each, ids that go on where those of the one before ended.
+    let micros = |n: usize| NOON + (n / BLOCK_ROWS) as i64 * STRETCH_MICROS;
+    let id = |n: usize| (n as u128 * (u128::MAX / N as u128)).to_be_bytes();
+    let columns: [(&str, ArrayRef); 3] = [
+        ("service", Arc::new(StringArray::from(vec!["shop"; N]))),
+        ("start_time", times((0..N).map(micros).collect())),
+        ("trace_id", Arc::new(BinaryArray::from_iter_values((0..N).map(id)))),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_of(dir.path(), &batch(Table::Spans, N, &columns));
+    let filters = BlockFilters::read(Table::Spans, &file).unwrap().unwrap();
+    assert_eq!(filters.pages.len(), 5);
+    let found = |wanted: &[Vec<Needle>], times| {
+        filters.rows(wanted, &times).into_iter().reduce(|all, next| all.start..next.end)
+    };
+    let within = |first, last| found(&[], micros(first * BLOCK_ROWS)..=micros(last * BLOCK_ROWS));
+    assert_eq!(within(0, 4), Some(0..N));
+    assert_eq!(within(1, 2), Some(BLOCK_ROWS..3 * BLOCK_ROWS));
+    assert_eq!(found(&[], i64::MIN..=NOON - 1), None);
+    // All ids that may be looked for are looked for where they would be: none in vain.
+    let absent = |n: usize| (u128::from_be_bytes(id(n)) + 1).to_be_bytes();
+    for n in 0..N {
+        let block = n / BLOCK_ROWS * BLOCK_ROWS..(n / BLOCK_ROWS + 1) * BLOCK_ROWS;
+        assert_eq!(found(&[vec![Needle::value(TRACE_ID, &id(n))]], ALWAYS), Some(block.clone()), "{n}");
+        let in_vain = found(&[vec![Needle::value(TRACE_ID, &absent(n))]], ALWAYS);
+        assert!(in_vain.is_none_or(|rows| rows == block), "{n}");
+    }
 }
 
 #[test]
@@ -133,12 +170,12 @@ fn files_without_filters_say_so() {
         epoch: 1,
     };
     let file = write(Table::Samples, &[samples(0..10)], &target).unwrap().remove(0);
-    assert!(BlockFilters::read(&file).unwrap().is_none());
+    assert!(BlockFilters::read(Table::Spans, &file).unwrap().is_none());
 }
 
 #[test]
 fn those_asked_for_longest_ago_make_room() {
-    let filters = || Some(Arc::new(BlockFilters { ends: vec![0], bytes: vec![0; 1000] }));
+    let filters = || Some(Arc::new(BlockFilters { ends: vec![0], bytes: vec![0; 1000], pages: Vec::new() }));
     let mut held = Held::default();
     for n in 0..10 {
         held.asked += 1;
@@ -164,7 +201,7 @@ proptest! {
         likely.extend(&bytes);
         for bytes in [bytes, likely] {
             if let Some(filters) = BlockFilters::from_bytes(bytes) {
-                filters.rows(&[vec![Needle(7)]]);
+                filters.rows(&[vec![Needle::value("url_path", b"7")]], &ALWAYS);
             }
         }
     }
@@ -178,7 +215,7 @@ fn an_empty_id_is_found_as_well() {
     builder.end_blocks(3);
     let filters = BlockFilters::from_bytes(builder.finish()).unwrap();
     for id in [&b""[..], b"id"] {
-        assert!(!filters.rows(&[vec![Needle::value("trace_id", id)]]).is_empty(), "{id:?}");
+        assert!(!filters.rows(&[vec![Needle::value("trace_id", id)]], &ALWAYS).is_empty(), "{id:?}");
     }
 }
 
@@ -216,9 +253,9 @@ fn slow_spans_of_a_service_are_found() {
     ];
     let dir = tempfile::tempdir().unwrap();
     let file = file_of(dir.path(), &batch(Table::Spans, N, &columns));
-    let filters = BlockFilters::read(&file).unwrap().unwrap();
+    let filters = BlockFilters::read(Table::Spans, &file).unwrap().unwrap();
     let found = |service, duration| {
-        let rows = filters.rows(&[vec![Needle::slow(service, duration).unwrap()]]);
+        let rows = filters.rows(&[vec![Needle::slow(service, duration).unwrap()]], &ALWAYS);
         rows.into_iter().reduce(|all, next| all.start..next.end)
     };
     assert_eq!(found("shop", 400_000_000), Some(0..BLOCK_ROWS));

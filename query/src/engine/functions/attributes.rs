@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayBuilder as _, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, MapArray, MapBuilder, MapFieldNames,
-    StringArray, StringBuilder, StringViewArray, StringViewBuilder,
+    Array, ArrayBuilder as _, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, MapArray,
+    MapBuilder, MapFieldNames, StringArray, StringBuilder, StringViewArray, StringViewBuilder,
 };
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
@@ -122,7 +122,9 @@ fn values(key: &str, columns: &[ArrayRef]) -> Result<ArrayRef> {
     let mut sources = Vec::with_capacity(columns.len());
     for column in columns.iter().filter(|column| column.null_count() < column.len()) {
         sources.push(match column.as_map_opt() {
-            Some(map) => Source { map: Some((map, Strings::of(map.keys())?)), texts: Texts::of(map.values())? },
+            Some(map) => {
+                Source { map: Some((map, Strings::of(map.keys())?)), texts: Texts::of(map.values())? }
+            }
             None => Source { map: None, texts: Texts::of(column)? },
         });
     }
@@ -223,7 +225,8 @@ pub(super) fn merged(maps: &[ArrayRef], keys: &[&str], promoted: &[ArrayRef]) ->
         .with_values_field(Field::new("value", DataType::Utf8, true));
     let maps = maps.iter().map(|map| map.as_map());
     let maps = maps.map(|map| Ok((map, Strings::of(map.keys())?))).collect::<Result<Vec<_>>>()?;
-    let values: Vec<Texts<'_>> = maps.iter().map(|(map, _)| Texts::of(map.values())).collect::<Result<_>>()?;
+    let values: Vec<Texts<'_>> =
+        maps.iter().map(|(map, _)| Texts::of(map.values())).collect::<Result<_>>()?;
     let columns: Vec<Texts<'_>> = promoted.iter().map(Texts::of).collect::<Result<_>>()?;
     for row in 0..rows {
         for (key, column) in keys.iter().zip(&columns) {
@@ -326,7 +329,9 @@ impl ScalarUDFImpl for Typed {
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         match args {
-            [map, DataType::Utf8 | DataType::Utf8View] if *map == schema::map_of(DataType::Utf8) => Ok(self.output.clone()),
+            [map, DataType::Utf8 | DataType::Utf8View] if *map == schema::map_of(DataType::Utf8) => {
+                Ok(self.output.clone())
+            }
             _ => datafusion::common::plan_err!("`{}` takes a map of attributes and a key", self.name),
         }
     }
