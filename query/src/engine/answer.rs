@@ -1,5 +1,6 @@
 //! Running one SQL text over one session to its bounded answer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -107,10 +108,9 @@ async fn physical(
 /// Files opened and bytes read from them, over the whole plan.
 fn read(plan: &Arc<dyn ExecutionPlan>) -> (usize, usize) {
     let own = plan.downcast_ref::<DataSourceExec>().map_or((0, 0), |scan| {
-        let files = scan
-            .data_source()
-            .downcast_ref::<FileScanConfig>()
-            .map_or(0, |files| files.file_groups.iter().map(|group| group.len()).sum());
+        let pieces = scan.data_source().downcast_ref::<FileScanConfig>().map(|scan| &scan.file_groups);
+        let pieces = pieces.into_iter().flatten().flat_map(|group| group.iter());
+        let files = pieces.map(|piece| piece.path()).collect::<HashSet<_>>().len();
         let bytes = scan.metrics().and_then(|metrics| metrics.sum_by_name("bytes_scanned"));
         (files, bytes.map_or(0, |bytes| bytes.as_usize()))
     });
