@@ -199,13 +199,12 @@ impl Builder {
         }
     }
 
-    /// The filters as they are written.
-    pub(crate) fn finish(self) -> Vec<u8> {
+    /// The filters as they are written, piece by piece: of a large file they are a hundred megabytes.
+    pub(crate) fn finish(self) -> impl Iterator<Item = Vec<u8>> {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
-        let mut bytes = number(self.filters.len()).to_vec();
-        self.filters.iter().for_each(|filter| bytes.extend(number(filter.len())));
-        self.filters.iter().for_each(|filter| bytes.extend(filter));
-        bytes
+        let mut places = number(self.filters.len()).to_vec();
+        self.filters.iter().for_each(|filter| places.extend(number(filter.len())));
+        std::iter::once(places).chain(self.filters)
     }
 }
 

@@ -213,7 +213,7 @@ fn an_empty_id_is_found_as_well() {
     let mut builder = Builder::of(Table::Spans).unwrap();
     builder.add("trace_id", &ids, 0);
     builder.end_blocks(3);
-    let filters = BlockFilters::from_bytes(builder.finish()).unwrap();
+    let filters = BlockFilters::from_bytes(builder.finish().flatten().collect()).unwrap();
     for id in [&b""[..], b"id"] {
         assert!(!filters.rows(&[vec![Needle::value("trace_id", id)]], &ALWAYS).is_empty(), "{id:?}");
     }

@@ -7,8 +7,9 @@ use crate::files::{FileName, Kind};
 
 /// Files of a day that is not over are merged from so many on.
 const AT_LEAST: usize = 8;
-/// Files that are merged at once, at most: each is open and has a batch in memory.
-const AT_MOST: usize = 64;
+/// Files that are merged at once, at most: each has a batch, its pages and its dictionaries in memory, about 5 MiB. What a
+/// server flushes under full load makes a file of half of the largest size of so many.
+const AT_MOST: usize = 32;
 
 /// The largest run of neighbours, in the order of the write-ahead log and within one day, all of them sampled or
 /// none, that is worth merging. `today` is the first day that is not over.

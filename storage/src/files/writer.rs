@@ -179,10 +179,12 @@ impl FileWriter {
     pub(crate) fn finish(mut self) -> Result<Finished, ParquetError> {
         self.end_group()?;
         if let Some(filters) = self.filters {
-            let filters = filters.finish();
             let start = self.writer.bytes_written();
-            self.writer.write_all(&filters)?;
-            self.writer.append_key_value_metadata(blocks::footer_entry(start, filters.len()));
+            for piece in filters.finish() {
+                self.writer.write_all(&piece)?;
+            }
+            let length = self.writer.bytes_written() - start;
+            self.writer.append_key_value_metadata(blocks::footer_entry(start, length));
         }
         let Summed { file, checksum } = self.writer.into_inner()?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
