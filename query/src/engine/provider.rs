@@ -2,7 +2,7 @@
 //!
 //! Files are left out at planning by the bounds their table keeps, and blocks of rows by the filters of each file;
 //! within the rest, Parquet's own row group and page statistics and pushed-down predicates do the
-//! work. Filters on maps are applied; others are inexact: whoever scans without DataFusion's planner filters again.
+//! work. Filters are applied, those on maps and lists behind the reader.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -159,15 +159,12 @@ impl SnapshotTable {
         Ok(DataSourceExec::from_data_source(scan))
     }
 
-    /// Whether a filter is about a map, which Parquet's reader does not look into.
-    fn reads_maps(&self, filter: &Expr) -> bool {
-        let schema = self.schema();
-        let is_map = |column: &Column| {
-            schema
-                .field_with_name(&column.name)
-                .is_ok_and(|field| matches!(field.data_type(), DataType::Map(..)))
+    /// Whether a filter is about a map or a list, which Parquet's reader does not look into.
+    fn reads_nested(&self, filter: &Expr) -> bool {
+        let is_nested = |column: &Column| {
+            self.schema.field_with_name(&column.name).is_ok_and(|field| field.data_type().is_nested())
         };
-        filter.column_refs().into_iter().any(is_map)
+        filter.column_refs().into_iter().any(is_nested)
     }
 
     fn scan_hot(
@@ -286,8 +283,8 @@ impl TableProvider for SnapshotTable {
         let physical = |filters: Vec<Expr>| {
             conjunction(filters).map(|all| state.create_physical_expr(all, &schema)).transpose()
         };
-        let (on_maps, plain) = filters.iter().cloned().partition(|filter| self.reads_maps(filter));
-        let (on_maps, plain) = (physical(on_maps)?, physical(plain)?);
+        let (on_nested, plain) = filters.iter().cloned().partition(|filter| self.reads_nested(filter));
+        let (on_nested, plain) = (physical(on_nested)?, physical(plain)?);
         let files = self.readable(state, plain.as_ref()).await?;
         let mut parts = self.parts(files, filters).await?;
         parts.retain(|part| part.rows() > 0);
@@ -295,17 +292,17 @@ impl TableProvider for SnapshotTable {
         if parts.is_empty() {
             return self.scan_hot(projection, predicate);
         }
-        let published = match on_maps {
+        let published = match on_nested {
             None => self.scan_files(state, projection, plain, parts)?,
-            Some(on_maps) => {
+            Some(on_nested) => {
                 // Parquet's reader cannot tell: it gives the columns that are filtered by as well.
                 let all = || (0..schema.fields().len()).collect();
                 let mut read: Vec<usize> = projection.cloned().unwrap_or_else(all);
                 let wanted: Vec<usize> = (0..read.len()).collect();
-                read.extend(others(&on_maps, &read));
+                read.extend(others(&on_nested, &read));
                 let rows = self.scan_files(state, Some(&read), plain, parts)?;
-                let on_maps = reassign_expr_columns(on_maps, &rows.schema())?;
-                let filtered = FilterExecBuilder::new(on_maps, rows);
+                let on_nested = reassign_expr_columns(on_nested, &rows.schema())?;
+                let filtered = FilterExecBuilder::new(on_nested, rows);
                 Arc::new(filtered.apply_projection(Some(wanted))?.build()?)
             }
         };

@@ -51,6 +51,16 @@ fn logs() -> Vec<Value> {
     (0..9_000).map(record).collect()
 }
 
+fn histograms() -> Vec<Value> {
+    let histogram = |at: i64| {
+        json!({"metric": "latency", "series_id": at % 7, "time": T0 * MICROS + at, "temporality": 2, "scale": 3,
+            "count": at, "zero_threshold": 0.0, "zero_count": 0, "positive_offset": 0, "negative_offset": 0,
+            "positive_counts": (0..at % 4).map(|_| at % 5).collect::<Vec<_>>(), "negative_counts": [],
+            "point": {"min": (at % 9).to_string()}})
+    };
+    (0..100).map(histogram).collect()
+}
+
 async fn open(folder: &tempfile::TempDir) -> Storage {
     // The day of the rows is over: what is there of it may be merged.
     let clock = Clock::new(|| UnixNanos((T0 + 2 * 86_400) as u64 * 1_000_000_000));
@@ -70,6 +80,7 @@ async fn stored(folder: &tempfile::TempDir) -> Storage {
             vec![(Table::Spans, testdata::batch(Table::Spans, spans(at * third..(at + 1) * third)))];
         if at == 0 {
             parts.push((Table::Logs, testdata::batch(Table::Logs, logs())));
+            parts.push((Table::Histograms, testdata::batch(Table::Histograms, histograms())));
         }
         storage.writer().write(WriteBatch { tenant: TenantId::default(), parts }).await.unwrap();
         if at < 2 {
@@ -123,6 +134,15 @@ fn questions() -> Vec<String> {
         "resource_attributes['host'] = 'h2' AND attributes['user'] = 'u1'".to_owned(),
         "resource_attributes['host'] = 'h9'".to_owned(),
         "attr_long(attributes, 'retries') = 1507".to_owned(),
+        format!("trace_id NOT IN ({}) AND span_id < '0000000000000020'", ids(&[0])),
+        format!("span_id <> '0000000000000009' AND trace_id = {}", ids(&[1])),
+        "parent_span_id IS NULL AND service LIKE 's_' AND name = 'work' AND duration_ns % 7000000 = 0".to_owned(),
+        "duration_ns >= (SELECT max(duration_ns) - 5000 FROM spans)".to_owned(),
+        "status <> 'error' AND kind = 'unspecified' AND http_route IS NOT NULL".to_owned(),
+        "http_route = '/r507' AND lower(service) = 's3'".to_owned(),
+        "start_time > '2026-11-24T12:00:30Z' AND start_time <= '2026-11-24T12:00:30.000002Z'".to_owned(),
+        "start_time BETWEEN '2026-11-24T12:00:30Z' AND '2026-11-24T12:00:31Z' AND attributes['user'] = 'u510'".to_owned(),
+        format!("start_time < '2026-11-24T12:00:30Z' AND trace_id IN ({})", ids(&[1_400, 1_600])),
     ];
     let mut questions: Vec<String> = conditions
         .iter()
@@ -132,6 +152,11 @@ fn questions() -> Vec<String> {
         .collect();
     questions.push(format!("SELECT body FROM logs WHERE trace_id = {} ORDER BY 1", ids(&[77])));
     questions.push("SELECT body FROM logs WHERE attributes['user'] = 'u5' ORDER BY 1".to_owned());
+    for condition in
+        ["positive_counts[1] = 3", "cardinality(positive_counts) > 2 AND scale = 3", "point['min'] = '7'"]
+    {
+        questions.push(format!("SELECT count FROM histograms WHERE {condition} ORDER BY 1"));
+    }
     questions
 }
 
@@ -139,7 +164,11 @@ fn questions() -> Vec<String> {
 async fn searches_in_files_find_what_is_found_among_hot_rows() {
     let folder = tempfile::tempdir().unwrap();
     let storage = stored(&folder).await;
-    let hot = testdata::engine([(Table::Spans, spans(0..TRACES)), (Table::Logs, logs())]);
+    let hot = testdata::engine([
+        (Table::Spans, spans(0..TRACES)),
+        (Table::Logs, logs()),
+        (Table::Histograms, histograms()),
+    ]);
     let files = engine(&storage);
     let mut found = Vec::new();
     for question in questions() {
