@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The figures of BENCHMARKS.md: all of them, or those that are named (ingest samples restart memory queries). Server
-# and generator have a core each; SPANS of the ingest run (2,000,000), of the queries (10,000,000), SECONDS_OF_LOAD
+# and generator have a core each; SPANS of the ingest run (4,000,000), of the queries (10,000,000), SECONDS_OF_LOAD
 # for the memory (600).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ for part in "${@:-ingest samples restart memory queries}"; do
   for name in $part; do
     echo "== $name"
     case $name in
-      ingest) "$python" tests/bench/ingest.py "$scratch" "${SPANS:-2000000}" ;;
+      ingest) "$python" tests/bench/ingest.py "$scratch" "${SPANS:-4000000}" ;;
       samples) "$python" tests/bench/samples.py "$scratch" ;;
       restart) "$python" tests/bench/restart.py "$scratch" ;;
       memory) "$python" tests/bench/memory.py "$scratch" "${SECONDS_OF_LOAD:-600}" ;;

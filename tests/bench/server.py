@@ -73,6 +73,11 @@ def compact(data):
     return usage.ru_utime + usage.ru_stime
 
 
+def is_merged(data, table):
+    """Whether a live file of a table is a merged one."""
+    return any("/compacted-" in uri for uri in deltalake.DeltaTable(f"{data}/default/{table}").file_uris())
+
+
 def stored(data, table):
     """Bytes and rows of a table's live files, from its own log."""
     actions = deltalake.DeltaTable(f"{data}/default/{table}").get_add_actions(flatten=True)
