@@ -9,6 +9,7 @@
 
 pub mod ast;
 pub mod duration;
+pub mod features;
 pub mod parser;
 
 pub mod error;
@@ -31,6 +32,7 @@ pub mod script;
 
 pub use ask::{Question, ask};
 pub use error::{Annotations, Error, ErrorKind};
+pub use features::Features;
 pub use plan::{Options, Plan, TimeRange};
 pub use source::{SampleSource, Selection, SeriesSamples};
 pub use value::{Answer, Output, Sample};

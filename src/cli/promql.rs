@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use weir_query::promql::{Options, script};
+use weir_query::promql::script;
 
 /// The verbs below `weir promql`.
 #[derive(Debug, Subcommand)]
@@ -23,7 +23,7 @@ pub(super) fn run(verb: PromqlVerb) -> anyhow::Result<()> {
     for file in files {
         let text =
             std::fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
-        let report = script::run(&text, &Options::default())
+        let report = script::run(&text, &script::options())
             .with_context(|| format!("`{}` is no test script", file.display()))?;
         for failure in &report.failed {
             super::say(format_args!("{}:{failure}", file.display()))?;

@@ -38,7 +38,7 @@ impl Drop for CancelOnDrop {
 
 /// Answers `question` over what `tenant` has stored now. Dropping the future ends the evaluation.
 pub async fn ask(engine: &Engine, tenant: &TenantId, question: Question) -> Result<Answer, Error> {
-    let expr = parser::parse(&question.text, question.options.experimental)?;
+    let expr = parser::parse(&question.text, question.options.features)?;
     let plan = Plan::new(&expr, question.time, question.options)?;
     answer(engine, tenant, plan, question.timeout).await
 }

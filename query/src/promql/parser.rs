@@ -10,17 +10,17 @@ use weir_model::limits::{PROMQL_DEPTH, QUERY_BYTES};
 
 use super::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Span};
 use super::error::Error;
+use super::features::Features;
 use super::functions;
 use super::lexer::{Token, lex};
 
-/// The expression that `text` spells, types checked. Experimental syntax and functions are an error
-/// unless `experimental`.
-pub fn parse(text: &str, experimental: bool) -> Result<Expr, Error> {
+/// The expression that `text` spells, types checked. Experimental syntax is an error unless `features` has it.
+pub fn parse(text: &str, features: Features) -> Result<Expr, Error> {
     if text.len() > QUERY_BYTES {
         let message = format!("query has {} bytes, at most {QUERY_BYTES} are allowed", text.len());
         return Err(Error::bad_data(message));
     }
-    let mut parser = Parser { text, tokens: lex(text)?, at: 0, depth: 0, experimental };
+    let mut parser = Parser { text, tokens: lex(text)?, at: 0, depth: 0, features };
     if parser.peek() == &Token::End {
         return Err(Error::parse(text, Span::default(), "no expression found in input"));
     }
@@ -37,7 +37,7 @@ struct Parser<'a> {
     tokens: Vec<(Token, Span)>,
     at: usize,
     depth: usize,
-    experimental: bool,
+    features: Features,
 }
 
 impl Parser<'_> {
@@ -109,9 +109,9 @@ impl Parser<'_> {
         Error::parse(self.text, span, message)
     }
 
-    /// Refuses what only experimental features allow.
-    fn experimental(&self, span: Span, what: &str) -> Result<(), Error> {
-        if self.experimental {
+    /// Refuses what an experimental feature would allow unless that is `enabled`.
+    fn experimental(&self, enabled: bool, span: Span, what: &str) -> Result<(), Error> {
+        if enabled {
             return Ok(());
         }
         Err(self.error(span, format_args!("{what} is experimental and not enabled")))
@@ -158,10 +158,7 @@ impl Parser<'_> {
     }
 
     fn binary(&mut self, left: Expr, op: BinaryOp) -> Result<Expr, Error> {
-        let (_, place) = self.advance();
-        if matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper) {
-            self.experimental(place, "trimming of histograms")?;
-        }
+        self.advance();
         let bool_place = self.span();
         let bool_result = self.eat_word("bool");
         if bool_result && !op.compares() {
@@ -241,7 +238,7 @@ impl Parser<'_> {
     fn aggregate(&mut self, op: AggregateOp) -> Result<Expr, Error> {
         let (_, start) = self.advance();
         if matches!(op, AggregateOp::Limitk | AggregateOp::LimitRatio) {
-            self.experimental(start, op.name())?;
+            self.experimental(self.features.functions, start, op.name())?;
         }
         let before = self.grouping()?;
         self.expect("(", "aggregation")?;
@@ -265,7 +262,7 @@ impl Parser<'_> {
         let Some(function) = functions::find(name) else {
             return Err(self.error(start, format_args!("unknown function with name {name:?}")));
         };
-        if function.experimental && !self.experimental {
+        if function.experimental && !self.features.functions {
             return Err(self.error(start, format_args!("function {name:?} is not enabled")));
         }
         self.expect("(", "function call")?;

@@ -10,6 +10,7 @@ use weir_storage::{LabelMatcher, Labels};
 use super::ast::{AggregateOp, BinaryOp, Expr, Extent, Grouping, Matching, Span, Type};
 use super::error::{Annotations, Error};
 use super::eval::{self, Evaluator};
+use super::features::Features;
 use super::functions::Function;
 use super::source::{SampleSource, Selection, SeriesSamples};
 use super::value::{Answer, Grid};
@@ -23,8 +24,8 @@ pub struct Options {
     pub default_step_ms: i64,
     /// Samples that may be loaded or made.
     pub samples: usize,
-    /// Whether experimental syntax and functions are allowed.
-    pub experimental: bool,
+    /// Which experimental syntax is allowed.
+    pub features: Features,
     /// Whether metric names are dropped at the end of the query rather than by each operator.
     pub delayed_name_removal: bool,
     /// Whether `rate` and its kin use the samples' start timestamps.
@@ -37,7 +38,7 @@ impl Default for Options {
             lookback_ms: 300_000,
             default_step_ms: 60_000,
             samples: PROMQL_SAMPLES,
-            experimental: false,
+            features: Features::NONE,
             delayed_name_removal: false,
             start_timestamps: false,
         }

@@ -18,6 +18,7 @@ use weir_storage::{Labels, WriteBatch};
 use super::ask;
 use super::ast::Expr;
 use super::error::Error;
+use super::features::Features;
 use super::parser;
 use super::plan::{Options, Plan, TimeRange};
 use super::source::MemorySource;
@@ -66,7 +67,12 @@ pub struct ScriptError {
 
 /// How scripts are evaluated: every experimental feature on.
 pub fn options() -> Options {
-    Options { experimental: true, delayed_name_removal: true, start_timestamps: true, ..Options::default() }
+    Options {
+        features: Features::ALL,
+        delayed_name_removal: true,
+        start_timestamps: true,
+        ..Options::default()
+    }
 }
 
 /// Runs the script `text` on series in memory.
@@ -222,7 +228,7 @@ impl Target<'_> {
 }
 
 async fn check(eval: &Eval, target: &Target<'_>) -> Result<(), Mismatch> {
-    let parsed = parser::parse(&eval.query, target.options.experimental);
+    let parsed = parser::parse(&eval.query, target.options.features);
     let answer = match &parsed {
         Ok(expr) => target.evaluate(expr, eval.time).await,
         Err(error) => Err(error.clone()),

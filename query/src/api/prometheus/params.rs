@@ -10,7 +10,7 @@ use weir_storage::LabelMatcher;
 
 use super::error::ApiError;
 use crate::promql::ast::{Expr, Extent, Shift};
-use crate::promql::{duration, parser};
+use crate::promql::{Features, duration, parser};
 
 /// Largest magnitude of a time or a duration in milliseconds: sums of some cannot overflow.
 const FARTHEST_MS: f64 = 1e15;
@@ -142,7 +142,7 @@ fn duration_ms(text: &str) -> Option<f64> {
 
 fn selector(text: &str) -> Result<Vec<LabelMatcher>, ApiError> {
     let wrong = |message: &dyn std::fmt::Display| ApiError::parameter("match[]", message);
-    let expr = parser::parse(text, false).map_err(|error| wrong(&error))?;
+    let expr = parser::parse(text, Features::NONE).map_err(|error| wrong(&error))?;
     match expr {
         Expr::Selector(selector)
             if selector.range.is_none()

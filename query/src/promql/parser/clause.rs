@@ -58,7 +58,7 @@ impl Parser<'_> {
                 () if self.at_word("fill_right") => (false, true),
                 () => return Ok(()),
             };
-            self.experimental(place, "fill")?;
+            self.experimental(self.features.fill, place, "fill")?;
             if op.is_set() {
                 return Err(self.error(place, "filling in missing series not allowed for set operators"));
             }

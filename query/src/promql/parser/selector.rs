@@ -175,7 +175,7 @@ impl Parser<'_> {
     /// Refuses a literal length that is not positive.
     fn positive(&self, length: &Length, span: Span) -> Result<(), Error> {
         if length.is_computed() {
-            return self.experimental(span, "arithmetic in durations");
+            return self.experimental(self.features.durations, span, "arithmetic in durations");
         }
         match length.to_ms(1.0, 1.0) {
             Some(1..) => Ok(()),
@@ -186,7 +186,7 @@ impl Parser<'_> {
 
     fn extent(&mut self, expr: Expr, extent: Extent) -> Result<Expr, Error> {
         let place = self.span();
-        self.experimental(place, "anchored or smoothed")?;
+        self.experimental(self.features.extended_ranges, place, "anchored or smoothed")?;
         self.advance();
         match expr {
             Expr::Selector(mut selector) if selector.extent == Extent::Plain => {
@@ -203,7 +203,7 @@ impl Parser<'_> {
         self.advance();
         let offset = self.signed_length()?;
         if offset.is_computed() {
-            self.experimental(place, "arithmetic in durations")?;
+            self.experimental(self.features.durations, place, "arithmetic in durations")?;
         } else if offset.to_ms(1.0, 1.0).is_none() {
             return Err(self.error(place, "duration out of range"));
         }

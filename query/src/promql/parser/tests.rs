@@ -1,13 +1,14 @@
 use proptest::prelude::*;
 
 use super::parse;
+use crate::promql::Features;
 
 fn shown(text: &str) -> String {
-    parse(text, true).unwrap_or_else(|e| panic!("{text}: {e}")).to_string()
+    parse(text, Features::ALL).unwrap_or_else(|e| panic!("{text}: {e}")).to_string()
 }
 
 fn failure(text: &str) -> String {
-    parse(text, true).map(|e| e.to_string()).expect_err(text).to_string()
+    parse(text, Features::ALL).map(|e| e.to_string()).expect_err(text).to_string()
 }
 
 /// The expression with every binary operation in brackets.
@@ -23,7 +24,7 @@ fn grouped(text: &str) -> String {
             other => other.to_string(),
         }
     }
-    show(&parse(text, true).expect(text))
+    show(&parse(text, Features::ALL).expect(text))
 }
 
 #[test]
@@ -100,8 +101,8 @@ fn experimental_syntax_needs_the_feature() {
     for text in
         ["mad_over_time(x[5m])", "x[5m + 1m]", "a + fill(0) b", "limitk(1, a)", "rate(x[1m] anchored)"]
     {
-        assert!(parse(text, true).is_ok(), "{text}");
-        assert!(parse(text, false).is_err(), "{text}");
+        assert!(parse(text, Features::ALL).is_ok(), "{text}");
+        assert!(parse(text, Features::NONE).is_err(), "{text}");
     }
 }
 
@@ -121,7 +122,7 @@ fn depth_bombs_are_refused() {
         "sum(".repeat(15_000),
         "x".repeat(100_000),
     ] {
-        assert!(parse(&bomb, true).is_err(), "{}", &bomb[..20]);
+        assert!(parse(&bomb, Features::ALL).is_err(), "{}", &bomb[..20]);
     }
 }
 
@@ -180,16 +181,16 @@ const PIECES: &[&str] = &[
 proptest! {
     #[test]
     fn any_text_is_parsed_or_refused(text in "\\PC{0,60}") {
-        let _ = parse(&text, true);
+        let _ = parse(&text, Features::ALL);
     }
 
     #[test]
     fn any_tokens_are_parsed_or_refused(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..40)) {
         for glue in ["", " "] {
             let text = pieces.join(glue);
-            if let Ok(expr) = parse(&text, true) {
+            if let Ok(expr) = parse(&text, Features::ALL) {
                 let once = expr.to_string();
-                let twice = parse(&once, true).map(|e| e.to_string());
+                let twice = parse(&once, Features::ALL).map(|e| e.to_string());
                 prop_assert_eq!(twice.map_err(|e| e.to_string()), Ok(once));
             }
         }

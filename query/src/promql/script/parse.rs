@@ -10,7 +10,7 @@ use super::{ScriptError, steps};
 use crate::promql::ast::Expr;
 use crate::promql::plan::TimeRange;
 use crate::promql::value::{Grid, Sample};
-use crate::promql::{duration, number, parser};
+use crate::promql::{Features, duration, number, parser};
 
 #[derive(Debug)]
 pub(super) enum Command {
@@ -248,7 +248,7 @@ fn expectation(line: usize, text: &str, expect: &mut Expect) -> Result<(), Scrip
         "no_warn" => expect.no_warnings = true,
         "no_info" => expect.no_infos = true,
         "ordered" => expect.ordered = true,
-        "string" => match parser::parse(rest, true) {
+        "string" => match parser::parse(rest, Features::ALL) {
             Ok(Expr::Text(text, _)) => expect.text = Some(text),
             _ => return fail(line, "expected a quoted string"),
         },
@@ -314,7 +314,7 @@ fn closing_brace(text: &str) -> Option<usize> {
 }
 
 fn labels_of(series: &str) -> Option<Labels> {
-    match parser::parse(series, true).ok()? {
+    match parser::parse(series, Features::ALL).ok()? {
         Expr::Selector(selector) if selector.matchers.iter().all(|m| m.op == MatchOp::Equal) => {
             Some(Labels::new(selector.matchers.iter().map(|m| (m.name.as_str(), m.value.as_str()))))
         }
