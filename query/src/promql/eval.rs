@@ -4,7 +4,7 @@ mod aggregate;
 mod binary;
 mod calls;
 mod classic;
-mod info;
+pub(super) mod info;
 mod leaf;
 mod math;
 mod operators;

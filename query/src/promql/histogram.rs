@@ -1,8 +1,11 @@
 //! Native histograms: exponential buckets of a schema, or custom bounds.
 
 mod arithmetic;
+mod running;
 
 use std::sync::Arc;
+
+pub use running::Running;
 
 /// The schema of histograms with custom bounds.
 pub const CUSTOM: i32 = -53;

@@ -13,6 +13,15 @@ pub fn stale() -> f64 {
     f64::from_bits(STALE_BITS)
 }
 
+/// A number as OpenMetrics writes it in labels: `0.5`, `1.0`, `+Inf`.
+pub fn show_open_metrics(value: f64) -> String {
+    let mut text = show(value);
+    if value.is_finite() && !text.contains(['.', 'e']) {
+        text.push_str(".0");
+    }
+    text
+}
+
 /// `value` in the shortest form that reads back the same, never with an exponent.
 pub fn show(value: f64) -> String {
     if value.is_nan() {

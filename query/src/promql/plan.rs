@@ -184,6 +184,10 @@ pub(super) struct InstantNode {
     pub(super) selection: usize,
     pub(super) at: Option<i64>,
     pub(super) offset: i64,
+    pub(super) extent: Extent,
+    pub(super) span: Span,
+    /// Whether histograms get their reset hint by a look at the sample before.
+    pub(super) resets: bool,
 }
 
 /// All samples of each series within a range.
@@ -195,6 +199,8 @@ pub(super) struct RangeNode {
     pub(super) range: i64,
     pub(super) extent: Extent,
     pub(super) span: Span,
+    /// Whether histograms get their reset hint by a look at the sample before.
+    pub(super) resets: bool,
 }
 
 #[derive(Debug)]

@@ -195,7 +195,7 @@ fn whole(load: &Load) -> Vec<(Labels, Vec<points::Loaded>)> {
     if load.with_custom_buckets {
         all.extend(points::custom_bucket_histograms(&load.series));
     }
-    all
+    all.into_iter().map(|(labels, loaded)| (labels, points::with_hints(loaded))).collect()
 }
 
 fn insert(source: &mut MemorySource, load: &Load) {

@@ -7,7 +7,7 @@ use weir_storage::Labels;
 use super::{Evaluator, Value, labels, operators};
 use crate::promql::ast::{AggregateOp, Grouping};
 use crate::promql::error::{Annotations, Error};
-use crate::promql::histogram::{Histogram, ResetHint};
+use crate::promql::histogram::{Histogram, ResetHint, Running};
 use crate::promql::number::{self, Kahan, Mean, Variance};
 use crate::promql::plan::{AggregateNode, Node};
 use crate::promql::value::{Grid, Matrix, Row, Sample};
@@ -34,7 +34,9 @@ enum Cell {
     Count(f64),
     Spread(Variance),
     Values(Vec<f64>),
-    Histograms(Box<Histogram>, f64),
+    Histograms(Box<Running>),
+    /// Histograms of exponential and of custom buckets.
+    Incompatible,
     /// Floats and histograms that cannot be added.
     Mixed,
 }
@@ -140,8 +142,8 @@ fn fold(node: &AggregateNode, cell: &mut Cell, sample: &Sample, annotations: &mu
 
 fn fold_float(node: &AggregateNode, cell: &mut Cell, value: f64) {
     match (node.op, &mut *cell) {
-        (_, Cell::Mixed) => {}
-        (AggregateOp::Sum | AggregateOp::Avg, Cell::Histograms(..)) => *cell = Cell::Mixed,
+        (_, Cell::Mixed | Cell::Incompatible) => {}
+        (AggregateOp::Sum | AggregateOp::Avg, Cell::Histograms(_)) => *cell = Cell::Mixed,
         (AggregateOp::Sum, Cell::Sum(sum)) => sum.add(value),
         (AggregateOp::Sum, _) => *cell = Cell::Sum(Kahan::of(value)),
         (AggregateOp::Avg, Cell::Mean(mean)) => mean.add(value),
@@ -176,27 +178,29 @@ fn fold_histogram(
 ) {
     match node.op {
         AggregateOp::Sum | AggregateOp::Avg => match &mut *cell {
-            Cell::Mixed => {}
-            Cell::Empty => *cell = Cell::Histograms(Box::new(histogram.clone()), 1.0),
-            Cell::Histograms(sum, count) => match sum.add(histogram) {
-                Ok(combined) => {
-                    *count += 1.0;
-                    if combined.conflicting_resets {
-                        let message = "conflicting counter resets during histogram aggregation";
+            Cell::Mixed | Cell::Incompatible => {}
+            Cell::Empty => *cell = Cell::Histograms(Box::new(Running::of(histogram))),
+            Cell::Histograms(running) => {
+                let mean = node.op == AggregateOp::Avg;
+                match if mean { running.add_to_mean(histogram) } else { running.add(histogram) } {
+                    Ok(combined) => {
+                        if combined.conflicting_resets {
+                            let message = "conflicting counter resets during histogram aggregation";
+                            annotations.warn(node.span, message);
+                        }
+                        if combined.reconciled {
+                            let message = "mismatched custom buckets were reconciled during aggregation";
+                            annotations.info(node.span, message);
+                        }
+                    }
+                    Err(_) => {
+                        let message =
+                            "vector contains a mix of histograms with exponential and custom buckets schemas";
                         annotations.warn(node.span, message);
-                    }
-                    if combined.reconciled {
-                        let message = "mismatched custom buckets were reconciled during aggregation";
-                        annotations.info(node.span, message);
+                        *cell = Cell::Incompatible;
                     }
                 }
-                Err(_) => {
-                    let message =
-                        "vector contains a mix of histograms with exponential and custom buckets schemas";
-                    annotations.warn(node.span, message);
-                    *count = f64::NAN;
-                }
-            },
+            }
             _ => *cell = Cell::Mixed,
         },
         AggregateOp::Count | AggregateOp::Group => fold_float(node, cell, 1.0),
@@ -211,7 +215,7 @@ pub(super) fn ignored(op: AggregateOp, node: &AggregateNode, annotations: &mut A
 
 fn finished(op: AggregateOp, cell: Cell, parameter: Option<&f64>) -> Sample {
     match cell {
-        Cell::Empty | Cell::Mixed => Sample::Absent,
+        Cell::Empty | Cell::Mixed | Cell::Incompatible => Sample::Absent,
         Cell::Sum(sum) => Sample::Float(sum.total()),
         Cell::Mean(mean) => Sample::Float(mean.value()),
         Cell::Extreme(value) | Cell::Count(value) => Sample::Float(value),
@@ -220,15 +224,13 @@ fn finished(op: AggregateOp, cell: Cell, parameter: Option<&f64>) -> Sample {
         Cell::Values(mut values) => {
             Sample::Float(number::quantile(parameter.copied().unwrap_or(f64::NAN), &mut values))
         }
-        Cell::Histograms(_, count) if count.is_nan() => Sample::Absent,
-        Cell::Histograms(mut sum, count) => {
-            if op == AggregateOp::Avg {
-                sum.divide(count);
+        Cell::Histograms(running) => {
+            let single = running.count() == 1.0;
+            let mut folded = if op == AggregateOp::Avg { running.mean() } else { running.total() };
+            if folded.hint == ResetHint::Reset && !single {
+                folded.hint = ResetHint::Unknown;
             }
-            if sum.hint == ResetHint::Reset && count > 1.0 {
-                sum.hint = ResetHint::Unknown;
-            }
-            Sample::from(*sum)
+            Sample::from(folded)
         }
     }
 }

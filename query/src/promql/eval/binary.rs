@@ -193,11 +193,8 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
 
     /// The values that stand for a missing series: of the "many" side, of the "one" side.
     fn fills(&self) -> (Option<f64>, Option<f64>) {
-        let matching = &self.node.matching;
-        match matching.group {
-            Group::Right => (matching.fill_right, matching.fill_left),
-            _ => (matching.fill_left, matching.fill_right),
-        }
+        // With `group_right` as well: Prometheus names the sides after it has swapped them.
+        (self.node.matching.fill_left, self.node.matching.fill_right)
     }
 
     fn group(&mut self, signature: &Labels, group: &Match) -> Result<(), Error> {

@@ -77,7 +77,7 @@ impl Evaluator<'_> {
             let found =
                 self.ask(node, rows.clone(), grid, node.arg_spans[0], |step| Question::Quantile(q[step]))?;
             for mut row in found {
-                let value = number::show(q.first().copied().unwrap_or(f64::NAN));
+                let value = number::show_open_metrics(q.first().copied().unwrap_or(f64::NAN));
                 row.labels = labels::with(&row.labels, &label, &value);
                 out.push(row);
             }
@@ -124,13 +124,13 @@ impl Evaluator<'_> {
         let le = ["le".to_owned()];
         for (at, row) in rows.iter().enumerate() {
             if row.cells.iter().any(|cell| cell.histogram().is_some()) {
-                family_of(&mut families, labels::nameless(&row.labels), row).native = Some(at);
+                family_of(&mut families, row.labels.clone(), row).native = Some(at);
             }
             if row.cells.iter().any(|cell| cell.float().is_some()) {
                 let text = row.labels.get("le").unwrap_or_default();
                 match number::read(text) {
                     Some(bound) => {
-                        let key = labels::without_and_nameless(&row.labels, &le);
+                        let key = labels::without(&row.labels, &le);
                         family_of(&mut families, key, row).buckets.push((bound, at));
                     }
                     None => {
@@ -171,7 +171,11 @@ impl Evaluator<'_> {
                     Question::Fraction(lower, upper) => native::fraction(lower, upper, &histogram),
                 };
                 if let Some(remark) = remark {
-                    let message = format!("input to {} {remark}", node.function.name);
+                    // Prometheus says `histogram_quantile` where it is asked for several, too.
+                    let function = node.function.name.trim_end_matches("quantiles");
+                    let function =
+                        if function == node.function.name { function } else { "histogram_quantile" };
+                    let message = format!("input to {function} {remark}");
                     self.annotations.info(span, named(message, &family.metric));
                 }
                 Sample::Float(value)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use weir_storage::{LabelMatcher, Labels};
+use weir_storage::{LabelMatcher, Labels, MatchOp};
 
 use super::leaf::Show;
 use super::{Evaluator, labels};
@@ -53,6 +53,11 @@ impl Evaluator<'_> {
         self.charge(out.rows.len() * grid.len())?;
         Ok(out.rows)
     }
+}
+
+/// Whether a matcher says what is wanted rather than what is not.
+pub(in crate::promql) fn affirms(matcher: &LabelMatcher) -> bool {
+    matches!(matcher.op, MatchOp::Equal | MatchOp::Regex)
 }
 
 fn identity(labels: &Labels) -> [&str; 2] {
@@ -114,7 +119,8 @@ impl<'a> Enriching<'a> {
     }
 
     fn is_info(&self, row: &Row) -> bool {
-        !self.names.is_empty() && self.names.iter().all(|matcher| matcher.matches(row.labels.metric()))
+        self.names.iter().any(|matcher| affirms(matcher))
+            && self.names.iter().all(|matcher| matcher.matches(row.labels.metric()))
     }
 
     /// The labels of `row` and those of `partners` that it does not have; none where labels are asked for

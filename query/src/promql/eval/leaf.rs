@@ -1,16 +1,20 @@
 //! The leaves: one sweep over the samples of a series for all steps.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use weir_storage::Labels;
 
 use super::Evaluator;
 use crate::promql::ast::Extent;
 use crate::promql::error::Error;
+use crate::promql::histogram::{Histogram, ResetHint};
 use crate::promql::number::is_stale;
 use crate::promql::plan::{CallNode, InstantNode, Node, RangeInput, RangeNode};
 use crate::promql::source::{SeriesSamples, Track};
 use crate::promql::value::{Grid, Points, Row, Sample};
 
-use super::window::{self, Context, Slice, Window};
+use super::window::{self, Context, Slice, Window, extended};
 
 /// Steps after which a sweep asks whether anybody still waits for it.
 const CHECKED_STEPS: usize = 256;
@@ -39,7 +43,11 @@ impl Evaluator<'_> {
         for series in &all[node.selection] {
             self.check()?;
             let steps = node.at.map_or(grid, Grid::at);
-            let mut cells = newest(series, show, steps, node.offset, self.options.lookback_ms);
+            let lookback = self.options.lookback_ms;
+            let mut cells = match node.extent {
+                Extent::Smoothed if show == Show::Value => self.smoothed(series, node, steps),
+                _ => newest(series, show, steps, node, lookback),
+            };
             if cells.iter().all(|cell| !cell.is_present()) {
                 continue;
             }
@@ -50,6 +58,56 @@ impl Evaluator<'_> {
             sink(self, Row { labels: series.labels.clone(), drop_name: false, cells })?;
         }
         Ok(())
+    }
+
+    /// The value at each step on the line between the samples around it.
+    fn smoothed(&mut self, series: &SeriesSamples, node: &InstantNode, steps: Grid) -> Vec<Sample> {
+        let series = &without_stale(series);
+        let lookback = self.options.lookback_ms;
+        let mut context = Context {
+            annotations: std::mem::take(&mut self.annotations),
+            span: node.span,
+            parameter_span: node.span,
+            metric: series.labels.metric(),
+            parameters: Vec::new(),
+            time: 0,
+            starts: false,
+            failure: None,
+        };
+        let mixed = !series.floats.times.is_empty() && !series.histograms.times.is_empty();
+        if mixed {
+            context.mixed();
+        }
+        let mut at = 0;
+        let mut cell = |time: i64| {
+            let reference = time - node.offset;
+            let times = if series.histograms.times.is_empty() {
+                &series.floats.times
+            } else {
+                &series.histograms.times
+            };
+            advance(times, &mut at, reference);
+            let before = at.checked_sub(1).filter(|before| times[*before] > reference - lookback)?;
+            let after =
+                times.get(at).filter(|after| **after <= reference + lookback && times[before] < reference);
+            if series.histograms.times.is_empty() {
+                let (a, value) = (times[before], series.floats.values[before]);
+                return Some(Sample::Float(after.map_or(value, |b| {
+                    extended::between((a, value), (*b, series.floats.values[at]), reference, false)
+                })));
+            }
+            let value = &series.histograms.values[before];
+            let Some(b) = after else { return Some(Sample::Histogram(value.clone())) };
+            let next = &series.histograms.values[at];
+            let pair = ((times[before], &**value), (*b, &**next));
+            let counter = next.hint != ResetHint::Gauge;
+            extended::between_histograms(pair, reference, counter, &mut context).map(Sample::from)
+        };
+        let cells =
+            steps.times().map(|time| if mixed { Sample::Absent } else { cell(time).unwrap_or_default() });
+        let cells = cells.collect();
+        self.annotations = context.annotations;
+        cells
     }
 
     /// Whether `call` is a function over ranges whose rows can be handed on one by one.
@@ -89,7 +147,11 @@ impl Evaluator<'_> {
         let keeps = window::keeps_name(call.function.name);
         let subquery = matches!(range.input, RangeInput::Subquery(..));
         self.ranges(range, grid, &mut |evaluator, labels, series| {
-            let series = &without_stale(series);
+            let mut series = without_stale(series);
+            if range.resets && series.histograms.times.len() > 1 {
+                series = Cow::Owned(all_hinted(&series));
+            }
+            let series = &series;
             let mut context = Context {
                 annotations: std::mem::take(&mut evaluator.annotations),
                 span: range_span,
@@ -200,11 +262,11 @@ fn one_metric(all: &[SeriesSamples]) -> bool {
 }
 
 /// The newest sample of `series` at each step, unless too old or stale.
-fn newest(series: &SeriesSamples, show: Show, steps: Grid, offset: i64, lookback: i64) -> Vec<Sample> {
+fn newest(series: &SeriesSamples, show: Show, steps: Grid, node: &InstantNode, lookback: i64) -> Vec<Sample> {
     let (mut floats, mut histograms) = (0, 0);
     let mut cells = Vec::with_capacity(steps.len());
     for time in steps.times() {
-        let reference = time - offset;
+        let reference = time - node.offset;
         advance(&series.floats.times, &mut floats, reference);
         advance(&series.histograms.times, &mut histograms, reference);
         let fresh = |times: &[i64], end: usize| {
@@ -216,14 +278,17 @@ fn newest(series: &SeriesSamples, show: Show, steps: Grid, offset: i64, lookback
         let shown = |value: Sample, time: i64, start: Option<&i64>| match show {
             Show::Value => value,
             Show::Time => Sample::Float(time as f64 / 1000.0),
-            Show::Start => match start {
-                Some(&start) if start != 0 => Sample::Float(start as f64 / 1000.0),
-                _ => Sample::Absent,
-            },
+            Show::Start => Sample::Float(start.map_or(0.0, |start| *start as f64 / 1000.0)),
         };
         cells.push(match (float, histogram) {
             (float, Some(time)) if float.is_none_or(|float| float < time) => {
-                let value = Sample::Histogram(series.histograms.values[histograms - 1].clone());
+                let mut value = series.histograms.values[histograms - 1].clone();
+                let before = histograms.checked_sub(2);
+                let before = before.filter(|at| series.histograms.times[*at] > reference - lookback);
+                if let (true, Some(before)) = (node.resets, before) {
+                    value = hinted(&value, &series.histograms.values[before]);
+                }
+                let value = Sample::Histogram(value);
                 shown(value, time, series.histograms.starts.get(histograms - 1))
             }
             (Some(time), _) => match series.floats.values[floats - 1] {
@@ -245,8 +310,7 @@ fn advance(times: &[i64], at: &mut usize, until: i64) {
 }
 
 /// The samples without stale markers.
-fn without_stale(series: &SeriesSamples) -> std::borrow::Cow<'_, SeriesSamples> {
-    use std::borrow::Cow;
+fn without_stale(series: &SeriesSamples) -> Cow<'_, SeriesSamples> {
     if !series.floats.values.iter().any(|v| is_stale(*v)) {
         return Cow::Borrowed(series);
     }
@@ -258,6 +322,33 @@ fn without_stale(series: &SeriesSamples) -> std::borrow::Cow<'_, SeriesSamples> 
     Cow::Owned(kept)
 }
 
+/// `histogram`, its hint found by a look at the one `before` where it has none.
+fn hinted(histogram: &Arc<Histogram>, before: &Histogram) -> Arc<Histogram> {
+    if histogram.hint != ResetHint::Unknown {
+        return Arc::clone(histogram);
+    }
+    let hint = if histogram.reset_since(before) { ResetHint::Reset } else { ResetHint::NotReset };
+    Arc::new(Histogram { hint, ..Histogram::clone(histogram) })
+}
+
+/// The series with a hint on every histogram but the first.
+fn all_hinted(series: &SeriesSamples) -> SeriesSamples {
+    let mut series = series.clone();
+    let histograms = series.histograms.values.clone();
+    for (at, pair) in histograms.windows(2).enumerate() {
+        series.histograms.values[at + 1] = hinted(&pair[1], &pair[0]);
+    }
+    series
+}
+
+/// `histogram` without what its hint says of the sample before, which may have been left out.
+fn unhinted(histogram: &Arc<Histogram>) -> Arc<Histogram> {
+    match histogram.hint {
+        ResetHint::Unknown | ResetHint::Gauge => Arc::clone(histogram),
+        _ => Arc::new(Histogram { hint: ResetHint::Unknown, ..Histogram::clone(histogram) }),
+    }
+}
+
 /// A row of a subquery as a series.
 fn sampled(row: &Row, grid: Grid) -> SeriesSamples {
     let mut series = SeriesSamples { labels: row.labels.clone(), ..SeriesSamples::default() };
@@ -265,7 +356,9 @@ fn sampled(row: &Row, grid: Grid) -> SeriesSamples {
         match cell {
             Sample::Absent => {}
             Sample::Float(value) => series.floats.push(time, *value, 0),
-            Sample::Histogram(histogram) => series.histograms.push(time, histogram.clone(), 0),
+            Sample::Histogram(histogram) => {
+                series.histograms.push(time, unhinted(histogram), 0);
+            }
         }
     }
     series
@@ -300,14 +393,40 @@ impl<'a> Sweep<'a> {
         };
         move_to(&self.series.floats.times, &mut self.floats);
         move_to(&self.series.histograms.times, &mut self.histograms);
+        let (mut floats, mut histograms) = (self.floats, self.histograms);
+        if self.node.extent != Extent::Plain {
+            let tracks =
+                [(&self.series.floats.times, &mut floats), (&self.series.histograms.times, &mut histograms)];
+            close(tracks, start, (self.node.extent == Extent::Smoothed).then_some(end));
+        }
         Window {
             start,
             end,
             range: self.node.range,
             extent: self.node.extent,
-            floats: slice(&self.series.floats, self.floats),
-            histograms: slice(&self.series.histograms, self.histograms),
+            floats: slice(&self.series.floats, floats),
+            histograms: slice(&self.series.histograms, histograms),
         }
+    }
+}
+
+/// Leaves of the samples around a range only the last one up to its start and, with an `end`, the first one
+/// from there.
+fn close(tracks: [(&Vec<i64>, &mut (usize, usize)); 2], start: i64, end: Option<i64>) {
+    let within = |times: &'_ [i64], at: &(usize, usize)| -> (Option<i64>, Option<i64>) {
+        let times = &times[at.0..at.1];
+        let before = times[..times.partition_point(|t| *t <= start)].last().copied();
+        let after = end.and_then(|end| times.get(times.partition_point(|t| *t < end)).copied());
+        (before, after)
+    };
+    let edges = tracks.each_ref().map(|(times, at)| within(times, at));
+    let first = edges.iter().filter_map(|(before, _)| *before).max();
+    let last = edges.iter().filter_map(|(_, after)| *after).min();
+    for (times, at) in tracks {
+        let from = first.map_or(at.0, |first| times.partition_point(|t| *t < first));
+        let to = last.map_or(at.1, |last| times.partition_point(|t| *t <= last));
+        *at = (at.0.max(from), at.1.min(to));
+        at.1 = at.1.max(at.0);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Functions over the samples of one series in one range.
 
+pub(super) mod extended;
 mod over_time;
 mod rate;
 
@@ -93,8 +94,26 @@ impl Context<'_> {
         self.annotations.info(self.span, message);
     }
 
-    fn mixed(&mut self) {
+    pub(super) fn mixed(&mut self) {
         self.warn("encountered a mix of histograms and floats");
+    }
+
+    fn incompatible(&mut self) {
+        self.warn("vector contains a mix of histograms with exponential and custom buckets schemas");
+    }
+
+    /// Warns that a histogram is no counter (or gauge).
+    fn not_a(&mut self, what: &str) {
+        let message = format!("this native histogram metric is not a {what}: {:?}", self.metric);
+        self.annotations.warn(self.span, message);
+    }
+
+    /// Says so where custom bounds differed and were `reconciled`.
+    fn reconciled(&mut self, reconciled: bool, operation: &str) {
+        if reconciled {
+            let message = format!("mismatched custom buckets were reconciled during {operation}");
+            self.annotations.info(self.span, message);
+        }
     }
 
     /// Floats are used, histograms are not.

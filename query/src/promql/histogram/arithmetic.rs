@@ -30,34 +30,57 @@ impl Histogram {
     }
 
     fn combine(&mut self, other: &Self, sign: f64) -> Result<Combined, Incompatible> {
+        let mut other = other.clone();
+        let combined = self.align(&mut other)?;
+        self.count += sign * other.count;
+        self.sum += sign * other.sum;
+        self.zero_count += sign * other.zero_count;
+        add_buckets(&mut self.positive, &other.positive, sign);
+        add_buckets(&mut self.negative, &other.negative, sign);
+        Ok(combined)
+    }
+
+    /// Brings both to one schema, zero bucket and bounds; the hint becomes that of the two combined.
+    pub(super) fn align(&mut self, other: &mut Self) -> Result<Combined, Incompatible> {
         let mut combined = Combined::default();
         if self.is_custom() != other.is_custom() {
             return Err(Incompatible);
         }
         (self.hint, combined.conflicting_resets) = merged_hint(self.hint, other.hint);
-        self.count += sign * other.count;
-        self.sum += sign * other.sum;
         if self.schema == CUSTOM {
-            let mut other_buckets = other.positive.clone();
             if self.bounds != other.bounds {
                 combined.reconciled = true;
                 let shared = shared_bounds(&self.bounds, &other.bounds);
-                self.positive = rebound(&self.positive, &self.bounds, &shared);
-                other_buckets = rebound(&other_buckets, &other.bounds, &shared);
-                self.bounds = shared;
+                self.rebind(&shared);
+                other.rebind(&shared);
             }
-            add_buckets(&mut self.positive, &other_buckets, sign);
             return Ok(combined);
         }
-        let mut other = other.clone();
         let schema = self.schema.min(other.schema);
         self.coarsen(schema);
         other.coarsen(schema);
-        self.widen_zero(&mut other);
-        self.zero_count += sign * other.zero_count;
-        add_buckets(&mut self.positive, &other.positive, sign);
-        add_buckets(&mut self.negative, &other.negative, sign);
+        self.widen_zero(other);
         Ok(combined)
+    }
+
+    /// Takes on the layout that `leader`, of the same layout before, has come to.
+    pub(super) fn follow(&mut self, leader: &Self) {
+        if self.schema == CUSTOM {
+            if self.bounds != leader.bounds {
+                self.rebind(&leader.bounds);
+            }
+            return;
+        }
+        self.coarsen(leader.schema);
+        if self.zero_threshold < leader.zero_threshold {
+            self.absorb_zero(leader.zero_threshold);
+        }
+    }
+
+    /// Sums custom buckets into those of `shared`, some of the bounds there are.
+    fn rebind(&mut self, shared: &Arc<[f64]>) {
+        self.positive = rebound(&self.positive, &self.bounds, shared);
+        self.bounds = Arc::clone(shared);
     }
 
     /// All counts and the sum times `factor`.
@@ -115,19 +138,24 @@ impl Histogram {
                 }
             }
         }
+        self.absorb_zero(reach);
+    }
+
+    /// Makes the zero bucket reach to `threshold`, the bound of a bucket, and takes in what it covers.
+    fn absorb_zero(&mut self, threshold: f64) {
         for negative in [false, true] {
             let (offset, len) = {
                 let side = if negative { &self.negative } else { &self.positive };
                 (side.offset, side.counts.len())
             };
             for at in 0..len {
-                if self.upper(offset + at as i32) <= reach {
+                if self.upper(offset + at as i32) <= threshold {
                     let side = if negative { &mut self.negative } else { &mut self.positive };
                     self.zero_count += std::mem::take(&mut side.counts[at]);
                 }
             }
         }
-        self.zero_threshold = reach;
+        self.zero_threshold = threshold;
     }
 
     /// Whether `before` must have been reset to become `self`.
@@ -206,23 +234,31 @@ fn add_buckets(to: &mut Buckets, from: &Buckets, sign: f64) {
         return;
     }
     *to = to.trimmed();
-    if to.counts.is_empty() {
-        to.offset = from.offset;
-    }
-    if from.offset < to.offset {
-        let gap = (to.offset - from.offset) as usize;
-        to.counts.splice(0..0, std::iter::repeat_n(0.0, gap));
-        to.offset = from.offset;
-    }
+    to.cover(&from);
     let start = (from.offset - to.offset) as usize;
-    let end = start + from.counts.len();
-    to.counts.resize(to.counts.len().max(end), 0.0);
     for (to, from) in to.counts[start..].iter_mut().zip(&from.counts) {
         *to += sign * from;
     }
 }
 
 impl Buckets {
+    /// Adds empty buckets so that all those of `other` are there.
+    pub(super) fn cover(&mut self, other: &Self) {
+        if other.counts.is_empty() {
+            return;
+        }
+        if self.counts.is_empty() {
+            self.offset = other.offset;
+        }
+        if other.offset < self.offset {
+            let gap = (self.offset - other.offset) as usize;
+            self.counts.splice(0..0, std::iter::repeat_n(0.0, gap));
+            self.offset = other.offset;
+        }
+        let end = (other.offset - self.offset) as usize + other.counts.len();
+        self.counts.resize(self.counts.len().max(end), 0.0);
+    }
+
     /// The buckets of a schema that is coarser by `shift`.
     fn coarser(&self, shift: u32) -> Self {
         let target = |index: i32| ((index - 1) >> shift) + 1;

@@ -253,7 +253,7 @@ impl Parser<'_> {
     /// A sum, product or power of lengths.
     fn length_sum(&mut self, least: u8) -> Result<Length, Error> {
         self.nested(|parser| {
-            let mut left = parser.signed_length()?;
+            let mut left = parser.operand_length()?;
             let mut chain = 0;
             while let Some(op) = parser.operator().filter(|op| {
                 matches!(
@@ -276,6 +276,18 @@ impl Parser<'_> {
             }
             Ok(left)
         })
+    }
+
+    /// A length with an optional sign, which binds more loosely than `^`.
+    fn operand_length(&mut self) -> Result<Length, Error> {
+        if self.eat("-") {
+            return Ok(match self.length_sum(BinaryOp::Pow.precedence())? {
+                Length::Ms(ms) => Length::Ms(-ms),
+                Length::Number(value) => Length::Number(-value),
+                other => Length::Negate(Box::new(other)),
+            });
+        }
+        if self.eat("+") { self.length_sum(BinaryOp::Pow.precedence()) } else { self.length() }
     }
 
     /// A length with an optional sign, as `offset` takes it without parentheses.

@@ -9,11 +9,18 @@ use super::{
 };
 use crate::promql::ast::{At, Call, Expr, Extent, Length, Selector, Shift, Span, Subquery};
 use crate::promql::error::Error;
+use crate::promql::eval;
 use crate::promql::source::too_many;
 use crate::promql::value::Grid;
 
 pub(super) fn lower(expr: &Expr, grid: Grid, options: &Options) -> Result<(Node, Vec<Selection>), Error> {
-    let mut lowering = Lowering { query: grid, options, selections: Vec::new(), seen: HashMap::new() };
+    let mut lowering = Lowering {
+        query: grid,
+        options,
+        selections: Vec::new(),
+        seen: HashMap::new(),
+        above: Above::default(),
+    };
     let root = lowering.node(expr, grid)?;
     Ok((root, lowering.selections))
 }
@@ -24,6 +31,17 @@ struct Lowering<'a> {
     selections: Vec<Selection>,
     /// Selections by their matchers: two selectors of the same series are fetched once.
     seen: HashMap<String, usize>,
+    above: Above,
+}
+
+/// What stands above a selector, up to the next binary operator.
+#[derive(Debug, Clone, Copy, Default)]
+struct Above {
+    /// A function that asks for no more than a histogram's count and sum. Prometheus reads only those then,
+    /// and looks for counter resets as it goes.
+    totals: bool,
+    /// Something that needs whole histograms, or a subquery.
+    buckets: bool,
 }
 
 impl Lowering<'_> {
@@ -36,14 +54,20 @@ impl Lowering<'_> {
                 self.node(inner, grid)?
             }
             Expr::Unary { operand, .. } => Node::Negate(Box::new(self.node(operand, grid)?)),
-            Expr::Binary(binary) => Node::Binary(Box::new(BinaryNode {
-                op: binary.op,
-                left: self.node(&binary.left, grid)?,
-                right: self.node(&binary.right, grid)?,
-                bool_result: binary.bool_result,
-                matching: binary.matching.clone(),
-                span: expr.span(),
-            })),
+            Expr::Binary(binary) => {
+                let above = std::mem::take(&mut self.above);
+                let left = self.node(&binary.left, grid)?;
+                let right = self.node(&binary.right, grid)?;
+                self.above = above;
+                Node::Binary(Box::new(BinaryNode {
+                    op: binary.op,
+                    left,
+                    right,
+                    bool_result: binary.bool_result,
+                    matching: binary.matching.clone(),
+                    span: expr.span(),
+                }))
+            }
             Expr::Aggregate(aggregate) => Node::Aggregate(Box::new(AggregateNode {
                 op: aggregate.op,
                 operand: self.node(&aggregate.operand, grid)?,
@@ -61,7 +85,14 @@ impl Lowering<'_> {
     fn call(&mut self, call: &Call, grid: Grid) -> Result<Node, Error> {
         // What `info` selects is no argument to be evaluated.
         let evaluated = if call.function.name == "info" { &call.args[..1] } else { &call.args };
+        let above = self.above;
+        match call.function.name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => self.above.totals = true,
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.above.buckets = true,
+            _ => {}
+        }
         let mut args = evaluated.iter().map(|arg| self.node(arg, grid)).collect::<Result<Vec<_>, _>>()?;
+        self.above = above;
         let matchers = if call.function.name == "info" {
             let (matchers, series) = self.info_series(call, grid)?;
             args.push(series);
@@ -87,11 +118,17 @@ impl Lowering<'_> {
             _ => vec![target()?],
         };
         let mut asked = matchers.clone();
-        if asked.iter().all(|matcher| matcher.name != "__name__") {
+        let mut names = asked.iter().filter(|matcher| matcher.name == "__name__").peekable();
+        if names.peek().is_none() {
             asked.push(target()?);
+        } else if !names.any(eval::info::affirms) {
+            // Told only what it is not, an info metric is one that is called so.
+            asked.push(LabelMatcher::new("__name__", MatchOp::Regex, ".+_info").map_err(Error::internal)?);
         }
         let selection = self.select(&asked, grid.start - self.options.lookback_ms, grid.end);
-        Ok((matchers, Node::Instant(Box::new(InstantNode { selection, at: None, offset: 0 }))))
+        let extent = Extent::Plain;
+        let node = InstantNode { selection, at: None, offset: 0, extent, span: call.span, resets: false };
+        Ok((matchers, Node::Instant(Box::new(node))))
     }
 
     fn selector(&mut self, selector: &Selector, grid: Grid) -> Result<Node, Error> {
@@ -100,15 +137,12 @@ impl Lowering<'_> {
         let lookback = self.options.lookback_ms;
         let (mut after, mut until) = (first - offset, last - offset);
         let Some(range) = &selector.range else {
-            let (at, offset) = match selector.extent {
-                Extent::Plain => (at, offset),
-                _ => {
-                    return Err(Error::execution("anchored and smoothed need a range vector here")
-                        .at("", selector.span));
-                }
-            };
+            if selector.extent == Extent::Smoothed {
+                until += lookback;
+            }
             let selection = self.select(&selector.matchers, after - lookback, until);
-            return Ok(Node::Instant(Box::new(InstantNode { selection, at, offset })));
+            let (extent, span, resets) = (selector.extent, selector.span, self.resets());
+            return Ok(Node::Instant(Box::new(InstantNode { selection, at, offset, extent, span, resets })));
         };
         let range = self.positive(range, selector.span)?;
         after -= range;
@@ -119,8 +153,12 @@ impl Lowering<'_> {
             until += lookback;
         }
         let input = RangeInput::Selection(self.select(&selector.matchers, after, until));
-        let (extent, span) = (selector.extent, selector.span);
-        Ok(Node::Range(Box::new(RangeNode { input, at, offset, range, extent, span })))
+        let (extent, span, resets) = (selector.extent, selector.span, self.resets());
+        Ok(Node::Range(Box::new(RangeNode { input, at, offset, range, extent, span, resets })))
+    }
+
+    fn resets(&self) -> bool {
+        self.above.totals && !self.above.buckets
     }
 
     fn subquery(&mut self, subquery: &Subquery, grid: Grid) -> Result<Node, Error> {
@@ -138,9 +176,13 @@ impl Lowering<'_> {
         if inner.len() > self.options.samples {
             return Err(too_many(self.options.samples));
         }
+        let above = self.above;
+        self.above.buckets = true;
         let operand = self.node(&subquery.operand, inner)?;
+        self.above = above;
         let input = RangeInput::Subquery(operand, inner);
-        Ok(Node::Range(Box::new(RangeNode { input, at, offset, range, extent: Extent::Plain, span })))
+        let (extent, resets) = (Extent::Plain, false);
+        Ok(Node::Range(Box::new(RangeNode { input, at, offset, range, extent, span, resets })))
     }
 
     /// The index of a selection that covers these samples.

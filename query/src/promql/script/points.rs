@@ -209,6 +209,37 @@ fn offset(text: &str) -> Option<(i64, &str)> {
     Some((sign * duration::read_ms(&rest[..end])?, &rest[end..]))
 }
 
+/// The samples of one series with the hints that Prometheus' storage would give to histograms: that a counter
+/// was not reset where the sample before shows it, and nothing where a chunk begins.
+pub(super) fn with_hints(mut loaded: Vec<Loaded>) -> Vec<Loaded> {
+    let mut before: Option<Arc<Histogram>> = None;
+    for point in &mut loaded {
+        match &mut point.sample {
+            Sample::Absent => {}
+            Sample::Float(_) => before = None,
+            Sample::Histogram(histogram) => {
+                let now = Histogram { hint: ResetHint::Unknown, ..Histogram::clone(histogram) };
+                let goes_on = |before: &Histogram| {
+                    before.hint != ResetHint::Gauge
+                        && histogram.hint != ResetHint::Reset
+                        && before.schema == now.schema
+                        && before.bounds == now.bounds
+                        && before.zero_threshold == now.zero_threshold
+                        && !now.reset_since(before)
+                };
+                let hint = match &before {
+                    _ if histogram.hint == ResetHint::Gauge => ResetHint::Gauge,
+                    Some(before) if goes_on(before) => ResetHint::NotReset,
+                    _ => ResetHint::Unknown,
+                };
+                *histogram = Arc::new(Histogram { hint, ..now });
+                before = Some(Arc::clone(histogram));
+            }
+        }
+    }
+    loaded
+}
+
 /// The histograms with custom buckets that classic series amount to.
 pub(super) fn custom_bucket_histograms(series: &[(Labels, Vec<Loaded>)]) -> Vec<(Labels, Vec<Loaded>)> {
     let mut families: BTreeMap<Labels, BTreeMap<i64, Parts>> = BTreeMap::new();

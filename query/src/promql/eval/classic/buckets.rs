@@ -13,7 +13,7 @@ pub(super) struct ClassicBucket {
 }
 
 /// Sorts, merges buckets of one bound, and makes counts rise. Tells whether they had to be forced to; none
-/// where the `+Inf` bucket is missing or there is nothing to interpolate in.
+/// where the `+Inf` bucket is missing.
 fn prepared(buckets: &mut Vec<ClassicBucket>) -> Option<bool> {
     buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
     if buckets.last()?.upper != f64::INFINITY {
@@ -38,7 +38,7 @@ fn prepared(buckets: &mut Vec<ClassicBucket>) -> Option<bool> {
             before = bucket.count;
         }
     }
-    (buckets.len() >= 2).then_some(forced)
+    Some(forced)
 }
 
 /// The `q` quantile, and whether counts had to be fixed for it.
@@ -52,7 +52,7 @@ pub(super) fn quantile(q: f64, buckets: &mut Vec<ClassicBucket>) -> (f64, bool) 
     let Some(forced) = prepared(buckets) else { return (f64::NAN, false) };
     let last = buckets.len() - 1;
     let observations = buckets[last].count;
-    if observations == 0.0 || observations.is_nan() {
+    if last == 0 || observations == 0.0 || observations.is_nan() {
         return (f64::NAN, forced);
     }
     let mut rank = q * observations;

@@ -103,20 +103,29 @@ pub(super) fn quantile(q: f64, histogram: &Histogram) -> (f64, Option<&'static s
     }
     let remark =
         (has_nan && in_buckets < histogram.count).then_some("has NaN observations, result is skewed higher");
-    let mut below = 0.0;
-    for (at, bucket) in all.iter().enumerate() {
-        if below + bucket.count < rank && at + 1 < all.len() {
-            below += bucket.count;
-            continue;
+    // From the nearer end, so that a rank right between two buckets lands beside filled ones; observations of
+    // NaN are in no bucket, so that only counting from below is right with them.
+    let from_below = has_nan || q < 0.5;
+    let rank = if from_below { rank } else { (1.0 - q) * histogram.count };
+    let mut passed = 0.0;
+    let in_order: &mut dyn Iterator<Item = &Bucket> =
+        if from_below { &mut all.iter() } else { &mut all.iter().rev() };
+    let mut found = None;
+    for bucket in in_order {
+        passed += bucket.count;
+        found = Some(bucket);
+        if passed >= rank {
+            break;
         }
-        let value = match () {
-            () if histogram.is_custom() && bucket.lower == f64::NEG_INFINITY => bucket.upper,
-            () if histogram.is_custom() && bucket.upper == f64::INFINITY => bucket.lower,
-            () => value_at(histogram, bucket, ((rank - below) / bucket.count).clamp(0.0, 1.0)),
-        };
-        return (value, remark);
     }
-    (f64::NAN, remark)
+    let Some(bucket) = found else { return (f64::NAN, remark) };
+    let share = if from_below { rank - (passed - bucket.count) } else { passed - rank } / bucket.count;
+    let value = match () {
+        () if histogram.is_custom() && bucket.lower == f64::NEG_INFINITY => bucket.upper,
+        () if histogram.is_custom() && bucket.upper == f64::INFINITY => bucket.lower,
+        () => value_at(histogram, bucket, share.clamp(0.0, 1.0)),
+    };
+    (value, remark)
 }
 
 /// The share of observations between `lower` and `upper`, and a remark where NaN observations matter.

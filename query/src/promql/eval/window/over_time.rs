@@ -5,16 +5,16 @@ use std::sync::Arc;
 use super::{Context, Slice, Window};
 use crate::promql::ast::Extent;
 use crate::promql::error::Error;
-use crate::promql::histogram::Histogram;
+use crate::promql::histogram::{Histogram, Running};
 use crate::promql::number::{self, Kahan, Mean, Variance};
 use crate::promql::value::Sample;
 
-/// Folds the histograms of a window into one; none where they do not fit together.
-fn summed(histograms: &[Arc<Histogram>], context: &mut Context<'_>) -> Option<Histogram> {
+/// Folds the histograms of a window into one, their mean or their sum; none where they do not fit together.
+fn folded(histograms: &[Arc<Histogram>], context: &mut Context<'_>, mean: bool) -> Option<Histogram> {
     let (first, rest) = histograms.split_first()?;
-    let mut sum = Histogram::clone(first);
+    let mut running = Running::of(first);
     for histogram in rest {
-        match sum.add(histogram) {
+        match if mean { running.add_to_mean(histogram) } else { running.add(histogram) } {
             Ok(combined) => {
                 if combined.reconciled {
                     context
@@ -33,7 +33,7 @@ fn summed(histograms: &[Arc<Histogram>], context: &mut Context<'_>) -> Option<Hi
             }
         }
     }
-    Some(sum)
+    Some(if mean { running.mean() } else { running.total() })
 }
 
 pub(super) fn sum(window: &Window<'_>, context: &mut Context<'_>) -> Sample {
@@ -42,7 +42,7 @@ pub(super) fn sum(window: &Window<'_>, context: &mut Context<'_>) -> Sample {
         return Sample::Absent;
     }
     if window.floats.is_empty() {
-        return summed(window.histograms.values, context).map_or(Sample::Absent, Sample::from);
+        return folded(window.histograms.values, context, false).map_or(Sample::Absent, Sample::from);
     }
     let mut sum = Kahan::default();
     window.floats.values.iter().for_each(|v| sum.add(*v));
@@ -55,11 +55,7 @@ pub(super) fn avg(window: &Window<'_>, context: &mut Context<'_>) -> Sample {
         return Sample::Absent;
     }
     if window.floats.is_empty() {
-        let count = window.histograms.len() as f64;
-        return summed(window.histograms.values, context).map_or(Sample::Absent, |mut sum| {
-            sum.divide(count);
-            Sample::from(sum)
-        });
+        return folded(window.histograms.values, context, true).map_or(Sample::Absent, Sample::from);
     }
     let mut mean = Mean::default();
     window.floats.values.iter().for_each(|v| mean.add(*v));

@@ -68,7 +68,11 @@ fn overlapping_starts<T>(slice: &Slice<'_, T>, context: &mut Context<'_>) {
         start != 0 && start < slice.times[at - 1] && start != slice.start(at - 1)
     };
     if (1..slice.starts.len()).any(overlaps) {
-        context.warn("sample has start time that overlaps with previous sample timestamp");
+        let message = format!(
+            "sample has start time that overlaps with previous sample timestamp for metric {:?}",
+            context.metric
+        );
+        context.annotations.warn(context.span, message);
     }
 }
 
@@ -78,7 +82,7 @@ fn extrapolated(window: &Window<'_>, context: &mut Context<'_>, counter: bool, p
         return Sample::Absent;
     }
     if window.extent != Extent::Plain {
-        return super::rate::anchored(window, context, counter, per_second);
+        return super::extended::change(window, context, counter, per_second);
     }
     let seconds = window.range as f64 / 1000.0;
     let starts = counter && context.starts;
@@ -164,28 +168,35 @@ fn histogram_increase(
     counter: bool,
     from_zero: bool,
 ) -> Option<Histogram> {
-    let (first, last) = (&histograms.values[0], &histograms.values[histograms.len() - 1]);
-    if histograms.values.iter().any(|h| h.is_custom() != first.is_custom()) {
-        context.warn("vector contains a mix of histograms with exponential and custom buckets schemas");
+    let values = histograms.values;
+    let (first, last) = (&values[0], &values[values.len() - 1]);
+    let anew = |at: usize, context: &Context<'_>| {
+        values[at + 1].reset_since(&values[at]) || (context.starts && began_anew(histograms, at))
+    };
+    // Of a first sample that was followed by a reset nothing is needed, however its buckets are laid out.
+    let irrelevant = counter && values.len() > 1 && anew(0, context);
+    let fitting = &values[usize::from(irrelevant)..];
+    if fitting.iter().any(|h| h.is_custom() != fitting[0].is_custom()) {
+        context.incompatible();
         return None;
     }
-    let gauges = histograms.values.iter().filter(|h| h.hint == ResetHint::Gauge).count();
-    // A reset right after the first sample makes that sample irrelevant, whatever it is.
+    let gauges = values.iter().filter(|h| h.hint == ResetHint::Gauge).count();
     if counter && gauges > 0 {
-        not_a(context, "counter");
+        context.not_a("counter");
     }
     if !counter && (first.hint != ResetHint::Gauge || last.hint != ResetHint::Gauge) {
-        not_a(context, "gauge");
+        context.not_a("gauge");
     }
     let mut increase = Histogram::clone(last);
-    let mut reconciled = !from_zero && subtract(&mut increase, first, context)?;
+    let mut reconciled = !from_zero && !irrelevant && subtract(&mut increase, first, context)?;
+    // Taken from zero, the first sample itself is part of the increase.
+    let resets_from = usize::from(irrelevant && !from_zero);
     if counter {
-        for (at, pair) in histograms.values.windows(2).enumerate() {
-            let reset = pair[1].reset_since(&pair[0]) || (context.starts && began_anew(histograms, at));
-            if !reset {
+        for (at, before) in values[..values.len() - 1].iter().enumerate().skip(resets_from) {
+            if !anew(at, context) {
                 continue;
             }
-            match increase.add(&pair[0]) {
+            match increase.add(before) {
                 Ok(combined) => reconciled |= combined.reconciled,
                 Err(_) => return None,
             }
@@ -195,26 +206,17 @@ fn histogram_increase(
         }
     }
     // Every schema in between limits the result.
-    let coarsest = histograms.values.iter().map(|h| h.schema).min().unwrap_or(increase.schema);
+    let coarsest = fitting.iter().map(|h| h.schema).min().unwrap_or(increase.schema);
     increase.coarsen(coarsest);
-    if reconciled {
-        context
-            .annotations
-            .info(context.span, "mismatched custom buckets were reconciled during subtraction");
-    }
+    context.reconciled(reconciled, "subtraction");
     Some(increase)
-}
-
-fn not_a(context: &mut Context<'_>, what: &str) {
-    let message = format!("this native histogram metric is not a {what}: {:?}", context.metric);
-    context.annotations.warn(context.span, message);
 }
 
 fn subtract(from: &mut Histogram, other: &Histogram, context: &mut Context<'_>) -> Option<bool> {
     match from.sub(other) {
         Ok(combined) => Some(combined.reconciled),
         Err(_) => {
-            context.warn("vector contains a mix of histograms with exponential and custom buckets schemas");
+            context.incompatible();
             None
         }
     }
@@ -268,18 +270,14 @@ fn instant_histogram(
     let gauges = [last, before].iter().filter(|h| h.hint == ResetHint::Gauge).count();
     let mut change = last.clone();
     match seconds {
-        Some(_) if gauges > 0 => not_a(context, "counter"),
-        None if gauges < 2 => not_a(context, "gauge"),
+        Some(_) if gauges > 0 => context.not_a("counter"),
+        None if gauges < 2 => context.not_a("gauge"),
         _ => {}
     }
     if seconds.is_none() || !(anew || last.reset_since(before)) {
         match subtract(&mut change, before, context) {
             None => return Sample::Absent,
-            Some(true) => {
-                let message = "mismatched custom buckets were reconciled during subtraction";
-                context.annotations.info(context.span, message);
-            }
-            Some(false) => {}
+            Some(reconciled) => context.reconciled(reconciled, "subtraction"),
         }
     }
     if let Some(seconds) = seconds {
@@ -314,51 +312,4 @@ pub(super) fn resets(window: &Window<'_>, context: &mut Context<'_>) -> Sample {
         _ => true,
     };
     Sample::Float(samples[before.saturating_sub(1)..].windows(2).filter(reset).count() as f64)
-}
-
-/// The value at a moment between two samples, as `smoothed` sees it.
-fn interpolated(floats: &Slice<'_, f64>, at: usize, time: i64, counter: bool) -> f64 {
-    let (t0, t1) = (floats.times[at], floats.times[at + 1]);
-    let (v0, v1) = (floats.values[at], floats.values[at + 1]);
-    let share = (time - t0) as f64 / (t1 - t0) as f64;
-    if counter && v1 < v0 {
-        // The counter began anew somewhere in between: taken as growing from zero.
-        return v0 + v1 * share;
-    }
-    v0 + (v1 - v0) * share
-}
-
-/// `anchored` and `smoothed`: values at the edges instead of extrapolation.
-fn anchored(window: &Window<'_>, context: &mut Context<'_>, counter: bool, per_second: bool) -> Sample {
-    let floats = &window.floats;
-    let _ = context;
-    let inside_from = floats.times.partition_point(|t| *t <= window.start);
-    let inside_to = floats.times.partition_point(|t| *t <= window.end);
-    if floats.is_empty()
-        || inside_from == floats.len() && window.extent == Extent::Smoothed && floats.len() < 2
-    {
-        return Sample::Absent;
-    }
-    let mut values = floats.values[inside_from..inside_to].to_vec();
-    let smoothed = window.extent == Extent::Smoothed;
-    if inside_from > 0 {
-        let before = inside_from - 1;
-        let value = if smoothed && inside_from < floats.len() {
-            interpolated(floats, before, window.start, counter)
-        } else {
-            floats.values[before]
-        };
-        values.insert(0, value);
-    }
-    if smoothed && inside_to < floats.len() && inside_to > 0 && floats.times[inside_to - 1] < window.end {
-        values.push(interpolated(floats, inside_to - 1, window.end, counter));
-    }
-    let [first, .., last] = values.as_slice() else {
-        return if values.is_empty() { Sample::Absent } else { Sample::Float(0.0) };
-    };
-    let mut change = last - first;
-    if counter {
-        change += values.windows(2).filter(|pair| pair[1] < pair[0]).map(|pair| pair[0]).sum::<f64>();
-    }
-    Sample::Float(if per_second { change / (window.range as f64 / 1000.0) } else { change })
 }
