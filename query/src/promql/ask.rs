@@ -39,7 +39,8 @@ impl Drop for CancelOnDrop {
 /// Answers `question` over what `tenant` has stored now. Dropping the future ends the evaluation.
 pub async fn ask(engine: &Engine, tenant: &TenantId, question: Question) -> Result<Answer, Error> {
     let expr = parser::parse(&question.text, question.options.features)?;
-    let plan = Plan::new(&expr, question.time, question.options)?;
+    let options = Options { threads: engine.options().threads, ..question.options };
+    let plan = Plan::new(&expr, question.time, options)?;
     answer(engine, tenant, plan, question.timeout).await
 }
 

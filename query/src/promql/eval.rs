@@ -8,6 +8,7 @@ pub(super) mod info;
 mod leaf;
 mod math;
 mod operators;
+mod parts;
 mod relabel;
 mod select;
 mod window;
@@ -20,19 +21,18 @@ use weir_storage::Labels;
 use super::ast::Type;
 use super::error::{Annotations, Error};
 use super::labels;
-use super::plan::{Node, Options, TimeRange};
-use super::source::{SeriesSamples, too_many};
+use super::plan::{Node, Options, Selected, TimeRange};
 use super::value::{Grid, Matrix, Output, Points, Row, Sample};
 
 /// The state of one evaluation.
 pub(super) struct Evaluator<'a> {
     /// Samples per selection.
-    pub(super) series: &'a [Vec<SeriesSamples>],
+    pub(super) series: &'a [Selected],
     pub(super) options: &'a Options,
     /// The steps of the query as a whole.
     pub(super) query: Grid,
-    /// Cells that may still be made.
-    pub(super) left: usize,
+    /// Samples that may still be loaded or made.
+    pub(super) budget: &'a Budget,
     pub(super) annotations: Annotations,
     pub(super) cancel: &'a AtomicBool,
 }
@@ -45,7 +45,9 @@ pub(super) enum Value {
     Vector(Matrix),
 }
 
-impl Evaluator<'_> {
+pub(super) use parts::Budget;
+
+impl<'a> Evaluator<'a> {
     /// Fails once the query was cancelled.
     fn check(&self) -> Result<(), Error> {
         if self.cancel.load(Ordering::Relaxed) { Err(Error::timeout()) } else { Ok(()) }
@@ -53,8 +55,7 @@ impl Evaluator<'_> {
 
     /// Accounts for `cells` more.
     fn charge(&mut self, cells: usize) -> Result<(), Error> {
-        self.left = self.left.checked_sub(cells).ok_or_else(|| too_many(self.options.samples))?;
-        Ok(())
+        self.budget.charge(cells)
     }
 
     /// The value of `node` on `grid`.
@@ -67,14 +68,7 @@ impl Evaluator<'_> {
             Node::Binary(node) => self.binary(node, grid),
             Node::Aggregate(node) => self.aggregate(node, grid).map(Value::Vector),
             Node::Call(node) => self.call(node, grid),
-            Node::Instant(node) => {
-                let mut rows = Vec::new();
-                self.instant(node, leaf::Show::Value, grid, &mut |_, row| {
-                    rows.push(row);
-                    Ok(())
-                })?;
-                Ok(Value::Vector(rows))
-            }
+            Node::Instant(node) => self.instant(node, leaf::Show::Value, grid).map(Value::Vector),
             Node::Range(node) => {
                 Err(Error::execution("a range vector has no value at a step").at("", node.span))
             }
@@ -95,18 +89,31 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Hands the rows of `node` to `sink` one by one. Leaves, and functions over ranges, never hold more than
-    /// one row, so that an aggregation above them works series by series.
-    fn rows(&mut self, node: &Node, grid: Grid, sink: &mut leaf::Sink<'_>) -> Result<(), Error> {
+    /// Folds the rows of `node` into as many folds as there are parts. Leaves, and functions over ranges, never
+    /// hold more than one row per thread.
+    fn fold<P: Send>(
+        &mut self,
+        node: &Node,
+        grid: Grid,
+        start: impl Fn() -> P + Sync,
+        fold: impl Fn(&mut Self, &mut P, Row) -> Result<(), Error> + Sync,
+    ) -> Result<Vec<P>, Error> {
+        let streamed = |evaluator: &mut Self, folded: &mut P, row: Row| {
+            let cells = row.cells.len();
+            fold(evaluator, folded, row)?;
+            evaluator.budget.release(cells); // the row is gone
+            Ok(())
+        };
         match node {
-            Node::Instant(node) => self.instant(node, leaf::Show::Value, grid, sink),
-            Node::Call(call) if self.streams(call) => self.windows(call, grid, sink),
+            Node::Instant(node) => self.each_instant(node, leaf::Show::Value, grid, start, streamed),
+            Node::Call(call) if self.streams(call) => self.each_window(call, grid, start, streamed),
             _ => {
+                let mut folded = start();
                 for row in self.vector(node, grid)? {
                     self.check()?;
-                    sink(self, row)?;
+                    fold(self, &mut folded, row)?;
                 }
-                Ok(())
+                Ok(vec![folded])
             }
         }
     }

@@ -5,6 +5,7 @@ mod running;
 
 use std::sync::Arc;
 
+pub use arithmetic::{Combined, Incompatible};
 pub use running::Running;
 
 /// The schema of histograms with custom bounds.

@@ -100,6 +100,12 @@ impl Kahan {
         self.sum = total;
     }
 
+    /// Adds another sum.
+    pub fn merge(&mut self, other: Self) {
+        self.add(other.sum);
+        self.lost += other.lost;
+    }
+
     /// The sum so far.
     pub fn total(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.lost }
@@ -138,6 +144,26 @@ impl Mean {
         self.state.add(value / self.count);
     }
 
+    /// Adds what another has seen.
+    pub fn merge(&mut self, other: Self) {
+        let count = self.count + other.count;
+        if !self.incremental && !other.incremental {
+            let mut next = self.state;
+            next.merge(other.state);
+            if !next.sum.is_infinite() {
+                *self = Self { state: next, count, incremental: false };
+                return;
+            }
+        }
+        let mut state = self.as_mean().scaled(self.count / count);
+        state.merge(other.as_mean().scaled(other.count / count));
+        *self = Self { state, count, incremental: true };
+    }
+
+    fn as_mean(self) -> Kahan {
+        if self.incremental { self.state } else { self.state.scaled(1.0 / self.count) }
+    }
+
     /// The mean so far.
     pub fn value(self) -> f64 {
         if self.incremental {
@@ -163,6 +189,16 @@ impl Variance {
         let delta = value - (self.mean.sum + self.mean.lost);
         self.mean.add(delta / self.count);
         self.squares.add(delta * (value - (self.mean.sum + self.mean.lost)));
+    }
+
+    /// Adds what another has seen (Chan, Golub and LeVeque).
+    pub fn merge(&mut self, other: Self) {
+        let count = self.count + other.count;
+        let delta = (other.mean.sum + other.mean.lost) - (self.mean.sum + self.mean.lost);
+        self.squares.merge(other.squares);
+        self.squares.add(delta * delta * self.count * other.count / count);
+        self.mean.add(delta * other.count / count);
+        self.count = count;
     }
 
     /// The population variance so far.

@@ -5,14 +5,14 @@ mod lower;
 use std::sync::atomic::AtomicBool;
 
 use weir_model::limits::{PROMQL_POINTS, PROMQL_SAMPLES};
-use weir_storage::{LabelMatcher, Labels};
+use weir_storage::{LabelMatcher, Labels, MatchOp};
 
 use super::ast::{AggregateOp, BinaryOp, Expr, Extent, Grouping, Matching, Span, Type};
 use super::error::{Annotations, Error};
-use super::eval::{self, Evaluator};
+use super::eval::{self, Budget, Evaluator};
 use super::features::Features;
 use super::functions::Function;
-use super::source::{SampleSource, Selection, SeriesSamples};
+use super::source::{SampleSource, Samples, Selection, SeriesSamples};
 use super::value::{Answer, Grid};
 
 /// How a query is to be evaluated.
@@ -30,6 +30,8 @@ pub struct Options {
     pub delayed_name_removal: bool,
     /// Whether `rate` and its kin use the samples' start timestamps.
     pub start_timestamps: bool,
+    /// Threads that leaves are evaluated on.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             features: Features::NONE,
             delayed_name_removal: false,
             start_timestamps: false,
+            threads: 1,
         }
     }
 }
@@ -95,21 +98,27 @@ impl Plan {
         let mut left = self.options.samples;
         let mut series = Vec::with_capacity(self.selections.len());
         for selection in &self.selections {
-            let found = source.select(selection, left).await?;
-            let samples: usize = found.iter().map(SeriesSamples::len).sum();
-            left = left.checked_sub(samples).ok_or_else(|| super::source::too_many(self.options.samples))?;
-            series.push(found);
+            let samples = source.select(selection, left).await?;
+            let held = match &samples {
+                Samples::Whole(all) => all.iter().map(SeriesSamples::len).sum(),
+                Samples::Parts(_) => 0,
+            };
+            left = left.checked_sub(held).ok_or_else(|| super::source::too_many(self.options.samples))?;
+            let names_metric = |m: &LabelMatcher| m.name == "__name__" && m.op == MatchOp::Equal;
+            let one_metric = selection.matchers.iter().any(names_metric);
+            series.push(Selected { samples, one_metric });
         }
         Ok(Fetched { series, left })
     }
 
     /// The answer. Long-running: belongs on a thread that may block. Ends early once `cancel` is set.
     pub fn evaluate(&self, fetched: &Fetched, cancel: &AtomicBool) -> Result<Answer, Error> {
+        let budget = Budget::new(fetched.left, self.options.samples);
         let mut evaluator = Evaluator {
             series: &fetched.series,
             options: &self.options,
             query: grid_of(self.time),
-            left: fetched.left,
+            budget: &budget,
             annotations: Annotations::default(),
             cancel,
         };
@@ -128,9 +137,17 @@ fn grid_of(time: TimeRange) -> Grid {
 /// The samples of a plan's selections.
 #[derive(Debug)]
 pub struct Fetched {
-    series: Vec<Vec<SeriesSamples>>,
+    series: Vec<Selected>,
     /// How many samples more the query may hold.
     left: usize,
+}
+
+/// The samples of one selection.
+#[derive(Debug)]
+pub(super) struct Selected {
+    pub(super) samples: Samples,
+    /// Whether all series have the same metric name.
+    pub(super) one_metric: bool,
 }
 
 /// A node of the plan.

@@ -77,7 +77,10 @@ pub fn options() -> Options {
 
 /// Runs the script `text` on series in memory.
 pub fn run(text: &str, options: &Options) -> Result<Report, ScriptError> {
-    let mut source = MemorySource::default();
+    run_on(MemorySource::default(), text, options)
+}
+
+fn run_on(mut source: MemorySource, text: &str, options: &Options) -> Result<Report, ScriptError> {
     let mut report = Report::default();
     for command in parse::parse(text)? {
         match command {

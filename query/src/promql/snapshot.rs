@@ -16,7 +16,7 @@ use weir_model::SeriesId;
 use weir_storage::{Labels, SeriesIndex, Snapshot, Table, TableSnapshot};
 
 use super::error::Error;
-use super::source::{SampleSource, Selection, SeriesSamples, too_many};
+use super::source::{SampleSource, Samples, Selection, SeriesSamples, too_many};
 use crate::engine::SnapshotTable;
 
 /// The columns that samples are read from, in this order.
@@ -42,11 +42,11 @@ impl SnapshotSource {
 
 #[async_trait]
 impl SampleSource for SnapshotSource {
-    async fn select(&self, selection: &Selection, limit: usize) -> Result<Vec<SeriesSamples>, Error> {
+    async fn select(&self, selection: &Selection, limit: usize) -> Result<Samples, Error> {
         let mut found = self.series.select(&selection.matchers);
         found.sort_by(|a, b| a.1.cmp(&b.1));
         if found.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Samples::Whole(Vec::new()));
         }
         let mut runs = Runs::new(&found, selection, limit);
         let table = self.snapshot.table(Table::Samples);
@@ -56,7 +56,7 @@ impl SampleSource for SnapshotSource {
         for (_, batch) in table.hot.iter() {
             runs.append(batch)?;
         }
-        Ok(runs.finish(found))
+        Ok(Samples::Whole(runs.finish(found)))
     }
 }
 

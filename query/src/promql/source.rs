@@ -74,9 +74,31 @@ impl SeriesSamples {
 /// Something that holds samples.
 #[async_trait]
 pub trait SampleSource: Send + Sync {
-    /// The selected samples, series without any left out, in order of labels. Fails where there are more
-    /// than `limit`.
-    async fn select(&self, selection: &Selection, limit: usize) -> Result<Vec<SeriesSamples>, Error>;
+    /// The selected samples, series without any left out. Fails where more than `limit` would be held.
+    async fn select(&self, selection: &Selection, limit: usize) -> Result<Samples, Error>;
+}
+
+/// The samples of a selection.
+#[derive(Debug)]
+pub enum Samples {
+    /// All of them, in order of labels.
+    Whole(Vec<SeriesSamples>),
+    /// Too many to hold at once.
+    Parts(Box<dyn SeriesParts>),
+}
+
+/// The series of a selection in parts, each series in one of them.
+pub trait SeriesParts: std::fmt::Debug + Send + Sync {
+    /// How many parts there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads one; for a thread that may block. Fails where it holds more than `limit` samples.
+    fn read(&self, part: usize, limit: usize) -> Result<Vec<SeriesSamples>, Error>;
 }
 
 /// The error for too many samples.

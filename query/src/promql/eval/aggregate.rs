@@ -7,9 +7,9 @@ use weir_storage::Labels;
 use super::{Evaluator, Value, labels, operators};
 use crate::promql::ast::{AggregateOp, Grouping};
 use crate::promql::error::{Annotations, Error};
-use crate::promql::histogram::{Histogram, ResetHint, Running};
+use crate::promql::histogram::{Combined, Histogram, Incompatible, ResetHint, Running};
 use crate::promql::number::{self, Kahan, Mean, Variance};
-use crate::promql::plan::{AggregateNode, Node};
+use crate::promql::plan::AggregateNode;
 use crate::promql::value::{Grid, Matrix, Row, Sample};
 
 /// The labels of the group that a series belongs to.
@@ -45,6 +45,36 @@ struct Group {
     labels: Labels,
     drop_name: bool,
     cells: Vec<Cell>,
+    /// Series folded into it.
+    rows: usize,
+}
+
+impl Group {
+    fn is_new(&self) -> bool {
+        self.rows == 0
+    }
+}
+
+/// Groups by their labels, in the order in which they were met.
+#[derive(Default)]
+struct Groups {
+    groups: Vec<Group>,
+    index: HashMap<Labels, usize>,
+}
+
+impl Groups {
+    fn of(&mut self, labels: Labels, drop_name: bool, grid: Grid) -> &mut Group {
+        let at = match self.index.get(&labels) {
+            Some(at) => *at,
+            None => {
+                self.index.insert(labels.clone(), self.groups.len());
+                let cells = std::iter::repeat_with(Cell::default).take(grid.len()).collect();
+                self.groups.push(Group { labels, drop_name, cells, rows: 0 });
+                self.groups.len() - 1
+            }
+        };
+        &mut self.groups[at]
+    }
 }
 
 impl Evaluator<'_> {
@@ -59,23 +89,28 @@ impl Evaluator<'_> {
             Some(parameter) => self.scalar(parameter, grid)?,
             None => Vec::new(),
         };
-        let mut groups: Vec<Group> = Vec::new();
-        let mut index: HashMap<Labels, usize> = HashMap::new();
-        self.rows(&node.operand, grid, &mut |evaluator, row| {
-            let key = group_of(&row.labels, &node.grouping);
-            let next = groups.len();
-            let at = *index.entry(key.clone()).or_insert(next);
-            if at == next {
-                evaluator.charge(grid.len())?;
-                let cells = std::iter::repeat_with(Cell::default).take(grid.len()).collect();
-                groups.push(Group { labels: key, drop_name: row.drop_name, cells });
+        let parts =
+            self.fold(&node.operand, grid, Groups::default, |evaluator, groups: &mut Groups, row| {
+                let group = groups.of(group_of(&row.labels, &node.grouping), row.drop_name, grid);
+                if group.is_new() {
+                    evaluator.charge(grid.len())?;
+                }
+                let cells = group.cells.iter_mut().zip(&row.cells);
+                cells.for_each(|(cell, sample)| fold(node, cell, sample, &mut evaluator.annotations));
+                group.rows += 1;
+                Ok(())
+            })?;
+        let mut parts = parts.into_iter();
+        let mut groups = parts.next().unwrap_or_default();
+        for part in parts {
+            self.check()?;
+            for group in part.groups {
+                let into = groups.of(group.labels.clone(), group.drop_name, grid);
+                let cells = into.cells.iter_mut().zip(group.cells);
+                cells.for_each(|(cell, other)| merge(node, cell, other, &mut self.annotations));
             }
-            let cells = groups[at].cells.iter_mut().zip(&row.cells);
-            cells.for_each(|(cell, sample)| fold(node, cell, sample, &mut evaluator.annotations));
-            // A streamed row is gone now.
-            evaluator.left += if streamed(&node.operand) { row.cells.len() } else { 0 };
-            Ok(())
-        })?;
+        }
+        let groups = groups.groups;
         if node.op == AggregateOp::Quantile && !groups.is_empty() {
             for q in &parameter {
                 operators::quantile_range(&mut self.annotations, node.parameter_span, *q);
@@ -97,9 +132,14 @@ impl Evaluator<'_> {
             Some(Value::Text(name)) if !name.is_empty() => name,
             _ => return Err(Error::execution("invalid label name \"\"").at("", node.parameter_span)),
         };
+        let parts = self.fold(&node.operand, grid, Matrix::new, |_, rows: &mut Matrix, row| {
+            rows.push(row);
+            Ok(())
+        })?;
         let mut rows: Matrix = Vec::new();
         let mut index: HashMap<Labels, usize> = HashMap::new();
-        self.rows(&node.operand, grid, &mut |evaluator, row| {
+        for row in parts.into_iter().flatten() {
+            self.check()?;
             let group = group_of(&row.labels, &node.grouping);
             for (step, cell) in row.cells.iter().enumerate() {
                 let value = match cell {
@@ -111,22 +151,68 @@ impl Evaluator<'_> {
                 let next = rows.len();
                 let at = *index.entry(labels.clone()).or_insert(next);
                 if at == next {
-                    evaluator.charge(grid.len())?;
+                    self.charge(grid.len())?;
                     let cells = vec![Sample::Absent; grid.len()];
                     rows.push(Row { labels, drop_name: row.drop_name, cells });
                 }
                 let before = rows[at].cells[step].float().unwrap_or(0.0);
                 rows[at].cells[step] = Sample::Float(before + 1.0);
             }
-            Ok(())
-        })?;
+        }
         Ok(rows)
     }
 }
 
-/// Whether rows of `node` are handed on one by one.
-fn streamed(node: &Node) -> bool {
-    matches!(node, Node::Instant(_))
+/// Folds what another part has folded of the same group at the same step into `cell`.
+fn merge(node: &AggregateNode, cell: &mut Cell, other: Cell, annotations: &mut Annotations) {
+    match (&mut *cell, other) {
+        (_, Cell::Empty) => {}
+        (Cell::Empty, other) => *cell = other,
+        (Cell::Sum(sum), Cell::Sum(other)) => sum.merge(other),
+        (Cell::Mean(mean), Cell::Mean(other)) => mean.merge(other),
+        (Cell::Extreme(_), Cell::Extreme(value)) => fold_float(node, cell, value),
+        (Cell::Count(count), Cell::Count(other)) if node.op == AggregateOp::Count => *count += other,
+        (Cell::Count(_), Cell::Count(_)) => {}
+        (Cell::Spread(spread), Cell::Spread(other)) => spread.merge(other),
+        (Cell::Values(values), Cell::Values(other)) => values.extend(other),
+        (Cell::Histograms(running), Cell::Histograms(other)) => {
+            let mean = node.op == AggregateOp::Avg;
+            let combined = running.merge(*other, mean);
+            note(node, cell, combined, annotations);
+        }
+        (Cell::Mixed | Cell::Incompatible, _) => {}
+        (_, other @ (Cell::Mixed | Cell::Incompatible)) => *cell = other,
+        _ => {
+            *cell = Cell::Mixed;
+            annotations.warn(node.span, "encountered a mix of histograms and floats for aggregation");
+        }
+    }
+}
+
+/// Says what was remarkable about adding a histogram, and gives up where it did not fit.
+fn note(
+    node: &AggregateNode,
+    cell: &mut Cell,
+    combined: Result<Combined, Incompatible>,
+    annotations: &mut Annotations,
+) {
+    match combined {
+        Ok(combined) => {
+            if combined.conflicting_resets {
+                let message = "conflicting counter resets during histogram aggregation";
+                annotations.warn(node.span, message);
+            }
+            if combined.reconciled {
+                let message = "mismatched custom buckets were reconciled during aggregation";
+                annotations.info(node.span, message);
+            }
+        }
+        Err(_) => {
+            let message = "vector contains a mix of histograms with exponential and custom buckets schemas";
+            annotations.warn(node.span, message);
+            *cell = Cell::Incompatible;
+        }
+    }
 }
 
 fn fold(node: &AggregateNode, cell: &mut Cell, sample: &Sample, annotations: &mut Annotations) {
@@ -182,24 +268,8 @@ fn fold_histogram(
             Cell::Empty => *cell = Cell::Histograms(Box::new(Running::of(histogram))),
             Cell::Histograms(running) => {
                 let mean = node.op == AggregateOp::Avg;
-                match if mean { running.add_to_mean(histogram) } else { running.add(histogram) } {
-                    Ok(combined) => {
-                        if combined.conflicting_resets {
-                            let message = "conflicting counter resets during histogram aggregation";
-                            annotations.warn(node.span, message);
-                        }
-                        if combined.reconciled {
-                            let message = "mismatched custom buckets were reconciled during aggregation";
-                            annotations.info(node.span, message);
-                        }
-                    }
-                    Err(_) => {
-                        let message =
-                            "vector contains a mix of histograms with exponential and custom buckets schemas";
-                        annotations.warn(node.span, message);
-                        *cell = Cell::Incompatible;
-                    }
-                }
+                let combined = if mean { running.add_to_mean(histogram) } else { running.add(histogram) };
+                note(node, cell, combined, annotations);
             }
             _ => *cell = Cell::Mixed,
         },

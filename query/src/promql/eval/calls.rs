@@ -12,11 +12,7 @@ impl Evaluator<'_> {
     pub(super) fn call(&mut self, node: &CallNode, grid: Grid) -> Result<Value, Error> {
         let name = node.function.name;
         if window::find(name).is_some() {
-            let mut rows = Vec::new();
-            self.windows(node, grid, &mut |_, row| {
-                rows.push(row);
-                Ok(())
-            })?;
+            let rows = self.windows(node, grid)?;
             let merged = if self.options.delayed_name_removal { rows } else { super::merged(rows)? };
             return Ok(Value::Vector(merged));
         }
@@ -102,12 +98,12 @@ impl Evaluator<'_> {
         let present = match &node.args[0] {
             Node::Range(range) => self.present(range, grid)?,
             operand => {
-                let mut present = vec![false; grid.len()];
-                self.rows(operand, grid, &mut |_, row| {
+                let none = || vec![false; grid.len()];
+                let parts = self.fold(operand, grid, none, |_, present, row| {
                     present.iter_mut().zip(&row.cells).for_each(|(seen, cell)| *seen |= cell.is_present());
                     Ok(())
                 })?;
-                present
+                (0..grid.len()).map(|step| parts.iter().any(|part| part[step])).collect()
             }
         };
         let cells = present.into_iter().map(|seen| (!seen).then_some(1.0).into()).collect();
@@ -135,22 +131,19 @@ impl Evaluator<'_> {
 
     /// The times of samples; of a selector those stored, of anything else those of the steps.
     fn timestamp(&mut self, node: &CallNode, grid: Grid, show: Show) -> Result<Value, Error> {
-        let mut rows = Vec::new();
-        match &node.args[0] {
-            Node::Instant(selector) => self.instant(selector, show, grid, &mut |_, row| {
-                rows.push(row);
-                Ok(())
-            })?,
+        let mut rows = match &node.args[0] {
+            Node::Instant(selector) => self.instant(selector, show, grid)?,
             operand => {
-                rows = self.vector(operand, grid)?;
+                let mut rows = self.vector(operand, grid)?;
                 for row in &mut rows {
                     for (cell, time) in row.cells.iter_mut().zip(grid.times()) {
                         let shown = cell.is_present() && show == Show::Time;
                         *cell = shown.then_some(time as f64 / 1000.0).into();
                     }
                 }
+                rows
             }
-        }
+        };
         rows.retain(|row| row.cells.iter().any(Sample::is_present));
         self.unnamed(rows).map(Value::Vector)
     }

@@ -23,11 +23,7 @@ impl Evaluator<'_> {
             return Err(Error::execution("info needs a vector and a label selector").at("", node.span));
         };
         let base = self.vector(operand, grid)?;
-        let mut infos: Matrix = Vec::new();
-        self.instant(selector, Show::Time, grid, &mut |_, row| {
-            infos.push(row);
-            Ok(())
-        })?;
+        let mut infos = self.instant(selector, Show::Time, grid)?;
         infos.retain(|row| identity(&row.labels) != [""; 2]);
         let (names, wanted): (Vec<_>, Vec<_>) = node.matchers.iter().partition(|m| m.name == "__name__");
         let enriching = Enriching { infos: &infos, metrics: metrics(&infos), names, wanted };

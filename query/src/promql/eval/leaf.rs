@@ -6,21 +6,18 @@ use std::sync::Arc;
 use weir_storage::Labels;
 
 use super::Evaluator;
-use crate::promql::ast::Extent;
+use crate::promql::ast::{Extent, Span};
 use crate::promql::error::Error;
 use crate::promql::histogram::{Histogram, ResetHint};
 use crate::promql::number::is_stale;
-use crate::promql::plan::{CallNode, InstantNode, Node, RangeInput, RangeNode};
-use crate::promql::source::{SeriesSamples, Track};
-use crate::promql::value::{Grid, Points, Row, Sample};
+use crate::promql::plan::{CallNode, InstantNode, Node, RangeInput, RangeNode, Selected};
+use crate::promql::source::{Samples, SeriesSamples, Track};
+use crate::promql::value::{Grid, Matrix, Points, Row, Sample};
 
-use super::window::{self, Context, Slice, Window, extended};
+use super::window::{self, Context, Slice, Window, WindowFunction, extended};
 
 /// Steps after which a sweep asks whether anybody still waits for it.
 const CHECKED_STEPS: usize = 256;
-
-/// Who takes rows as they are made.
-pub(super) type Sink<'s> = dyn FnMut(&mut Evaluator<'_>, Row) -> Result<(), Error> + 's;
 
 /// What of the newest sample is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,34 +27,56 @@ pub(super) enum Show {
     Start,
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
     /// The newest sample of each series at each step.
-    pub(super) fn instant(
+    pub(super) fn instant(&mut self, node: &InstantNode, show: Show, grid: Grid) -> Result<Matrix, Error> {
+        let parts = self.each_instant(node, show, grid, Vec::new, |_, rows, row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(self.in_order(node.selection, parts))
+    }
+
+    /// Rows of all parts of a selection, in order of labels where those are in none.
+    fn in_order(&self, selection: usize, parts: Vec<Matrix>) -> Matrix {
+        let mut rows: Matrix = parts.into_iter().flatten().collect();
+        if matches!(self.series[selection].samples, Samples::Parts(_)) {
+            rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
+        rows
+    }
+
+    /// Folds the newest samples of each series.
+    pub(super) fn each_instant<P: Send>(
         &mut self,
         node: &InstantNode,
         show: Show,
         grid: Grid,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), Error> {
-        let all = self.series;
-        for series in &all[node.selection] {
-            self.check()?;
-            let steps = node.at.map_or(grid, Grid::at);
-            let lookback = self.options.lookback_ms;
-            let mut cells = match node.extent {
-                Extent::Smoothed if show == Show::Value => self.smoothed(series, node, steps),
-                _ => newest(series, show, steps, node, lookback),
-            };
-            if cells.iter().all(|cell| !cell.is_present()) {
-                continue;
+        start: impl Fn() -> P + Sync,
+        fold: impl Fn(&mut Self, &mut P, Row) -> Result<(), Error> + Sync,
+    ) -> Result<Vec<P>, Error> {
+        self.each_part(node.selection, |evaluator, all| {
+            let mut folded = start();
+            for series in all {
+                evaluator.check()?;
+                let steps = node.at.map_or(grid, Grid::at);
+                let lookback = evaluator.options.lookback_ms;
+                let mut cells = match node.extent {
+                    Extent::Smoothed if show == Show::Value => evaluator.smoothed(series, node, steps),
+                    _ => newest(series, show, steps, node, lookback),
+                };
+                if cells.iter().all(|cell| !cell.is_present()) {
+                    continue;
+                }
+                if node.at.is_some() {
+                    cells = vec![cells[0].clone(); grid.len()];
+                }
+                evaluator.charge(cells.len())?;
+                let row = Row { labels: series.labels.clone(), drop_name: false, cells };
+                fold(evaluator, &mut folded, row)?;
             }
-            if node.at.is_some() {
-                cells = vec![cells[0].clone(); grid.len()];
-            }
-            self.charge(cells.len())?;
-            sink(self, Row { labels: series.labels.clone(), drop_name: false, cells })?;
-        }
-        Ok(())
+            Ok(folded)
+        })
     }
 
     /// The value at each step on the line between the samples around it.
@@ -72,6 +91,7 @@ impl Evaluator<'_> {
             parameters: Vec::new(),
             time: 0,
             starts: false,
+            rising: false,
             failure: None,
         };
         let mixed = !series.floats.times.is_empty() && !series.histograms.times.is_empty();
@@ -128,10 +148,35 @@ impl Evaluator<'_> {
     }
 
     /// The rows of a function over ranges.
-    pub(super) fn windows(&mut self, call: &CallNode, grid: Grid, sink: &mut Sink<'_>) -> Result<(), Error> {
+    pub(super) fn windows(&mut self, call: &CallNode, grid: Grid) -> Result<Matrix, Error> {
+        let parts = self.each_window(call, grid, Vec::new, |_, rows, row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        let selection = call.args.iter().find_map(|arg| match arg {
+            Node::Range(range) => match range.input {
+                RangeInput::Selection(selection) => Some(selection),
+                RangeInput::Subquery(..) => None,
+            },
+            _ => None,
+        });
+        Ok(match selection {
+            Some(selection) => self.in_order(selection, parts),
+            None => parts.into_iter().flatten().collect(),
+        })
+    }
+
+    /// Folds the rows of a function over ranges.
+    pub(super) fn each_window<P: Send>(
+        &mut self,
+        call: &CallNode,
+        grid: Grid,
+        start: impl Fn() -> P + Sync,
+        fold: impl Fn(&mut Self, &mut P, Row) -> Result<(), Error> + Sync,
+    ) -> Result<Vec<P>, Error> {
         let function = window::find(call.function.name);
         let range = call.args.iter().zip(&call.arg_spans).find_map(|(arg, span)| match arg {
-            Node::Range(range) => Some((range, *span)),
+            Node::Range(range) => Some((&**range, *span)),
             _ => None,
         });
         let (Some(function), Some((range, range_span))) = (function, range) else {
@@ -144,86 +189,114 @@ impl Evaluator<'_> {
         let parameter_span =
             call.args.iter().zip(&call.arg_spans).find(|(arg, _)| !matches!(arg, Node::Range(_)));
         let parameter_span = parameter_span.map_or(call.span, |(_, span)| *span);
-        let keeps = window::keeps_name(call.function.name);
-        let subquery = matches!(range.input, RangeInput::Subquery(..));
-        self.ranges(range, grid, &mut |evaluator, labels, series| {
-            let mut series = without_stale(series);
-            if range.resets && series.histograms.times.len() > 1 {
-                series = Cow::Owned(all_hinted(&series));
-            }
-            let series = &series;
-            let mut context = Context {
-                annotations: std::mem::take(&mut evaluator.annotations),
-                span: range_span,
-                parameter_span,
-                metric: labels.metric(),
-                parameters: Vec::with_capacity(parameters.len()),
-                time: 0,
-                starts: evaluator.options.start_timestamps && !subquery,
-                failure: None,
-            };
-            let mut sweep = Sweep::new(series, range, evaluator.options.lookback_ms);
-            let mut cells = Vec::with_capacity(grid.len());
-            for (step, time) in grid.times().enumerate() {
-                if step % CHECKED_STEPS == 0 {
-                    evaluator.check()?;
+        let task = Task { call, function, range, range_span, parameters, parameter_span, grid };
+        match &range.input {
+            RangeInput::Selection(selection) => self.each_part(*selection, |evaluator, all| {
+                let mut folded = start();
+                for series in all {
+                    if let Some(row) = evaluator.window_row(&task, &series.labels, series)? {
+                        fold(evaluator, &mut folded, row)?;
+                    }
                 }
-                context.parameters.clear();
-                context.parameters.extend(parameters.iter().map(|p| p[step]));
-                context.time = time;
-                let window = sweep.window(range.at.unwrap_or(time));
-                cells.push(if window.is_empty() { Sample::Absent } else { function(&window, &mut context) });
-            }
-            evaluator.annotations = context.annotations;
-            if let Some(failure) = context.failure {
-                return Err(failure);
-            }
-            if cells.iter().all(|cell| !cell.is_present()) {
-                return Ok(());
-            }
-            evaluator.charge(cells.len())?;
-            let mut row = Row { labels: labels.clone(), drop_name: false, cells };
-            if !keeps {
-                evaluator.unname(&mut row);
-            }
-            sink(evaluator, row)
-        })
-    }
-
-    /// Hands each series behind a range to `each`.
-    fn ranges(
-        &mut self,
-        node: &RangeNode,
-        _grid: Grid,
-        each: &mut dyn FnMut(&mut Self, &Labels, &SeriesSamples) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        match &node.input {
-            RangeInput::Selection(selection) => {
-                let all = self.series;
-                for series in &all[*selection] {
-                    self.check()?;
-                    each(self, &series.labels, series)?;
-                }
-            }
+                Ok(folded)
+            }),
             RangeInput::Subquery(operand, inner) => {
-                let rows = match self.eval(operand, *inner)? {
-                    super::Value::Vector(rows) => rows,
-                    _ => return Err(Error::execution("expected an instant vector").at("", node.span)),
-                };
-                for row in rows {
-                    self.check()?;
+                let mut folded = start();
+                for row in self.vector(operand, *inner)? {
                     let series = sampled(&row, *inner);
-                    each(self, &row.labels, &series)?;
+                    if let Some(row) = self.window_row(&task, &row.labels, &series)? {
+                        fold(self, &mut folded, row)?;
+                    }
+                    self.budget.release(inner.len());
                 }
+                Ok(vec![folded])
             }
         }
-        Ok(())
+    }
+
+    /// The row that a function makes of one series; none where it is nowhere present.
+    fn window_row(
+        &mut self,
+        task: &Task<'_>,
+        labels: &Labels,
+        series: &SeriesSamples,
+    ) -> Result<Option<Row>, Error> {
+        self.check()?;
+        let mut series = without_stale(series);
+        if task.range.resets && series.histograms.times.len() > 1 {
+            series = Cow::Owned(all_hinted(&series));
+        }
+        let subquery = matches!(task.range.input, RangeInput::Subquery(..));
+        let mut context = Context {
+            annotations: std::mem::take(&mut self.annotations),
+            span: task.range_span,
+            parameter_span: task.parameter_span,
+            metric: labels.metric(),
+            parameters: Vec::with_capacity(task.parameters.len()),
+            time: 0,
+            starts: self.options.start_timestamps && !subquery,
+            rising: series.floats.values.is_sorted(),
+            failure: None,
+        };
+        let mut sweep = Sweep::new(&series, task.range, self.options.lookback_ms);
+        let mut cells = Vec::with_capacity(task.grid.len());
+        for (step, time) in task.grid.times().enumerate() {
+            if step % CHECKED_STEPS == 0 {
+                self.check()?;
+            }
+            context.parameters.clear();
+            context.parameters.extend(task.parameters.iter().map(|p| p[step]));
+            context.time = time;
+            let window = sweep.window(task.range.at.unwrap_or(time));
+            let empty = window.is_empty();
+            cells.push(if empty { Sample::Absent } else { (task.function)(&window, &mut context) });
+        }
+        self.annotations = context.annotations;
+        if let Some(failure) = context.failure {
+            return Err(failure);
+        }
+        if cells.iter().all(|cell| !cell.is_present()) {
+            return Ok(None);
+        }
+        self.charge(cells.len())?;
+        let mut row = Row { labels: labels.clone(), drop_name: false, cells };
+        if !window::keeps_name(task.call.function.name) {
+            self.unname(&mut row);
+        }
+        Ok(Some(row))
+    }
+
+    /// Folds each series behind a range.
+    fn each_range<P: Send>(
+        &mut self,
+        node: &RangeNode,
+        start: impl Fn() -> P + Sync,
+        fold: impl Fn(&mut Self, &mut P, &Labels, &SeriesSamples) -> Result<(), Error> + Sync,
+    ) -> Result<Vec<P>, Error> {
+        match &node.input {
+            RangeInput::Selection(selection) => self.each_part(*selection, |evaluator, all| {
+                let mut folded = start();
+                for series in all {
+                    evaluator.check()?;
+                    fold(evaluator, &mut folded, &series.labels, series)?;
+                }
+                Ok(folded)
+            }),
+            RangeInput::Subquery(operand, inner) => {
+                let mut folded = start();
+                for row in self.vector(operand, *inner)? {
+                    self.check()?;
+                    fold(self, &mut folded, &row.labels, &sampled(&row, *inner))?;
+                }
+                Ok(vec![folded])
+            }
+        }
     }
 
     /// Whether any series has a sample in the range, per step.
     pub(super) fn present(&mut self, node: &RangeNode, grid: Grid) -> Result<Vec<bool>, Error> {
-        let mut present = vec![false; grid.len()];
-        self.ranges(node, grid, &mut |evaluator, _, series| {
+        let none = || vec![false; grid.len()];
+        let parts = self.each_range(node, none, |evaluator, present, _, series| {
             let series = &without_stale(series);
             let mut sweep = Sweep::new(series, node, evaluator.options.lookback_ms);
             for (seen, time) in present.iter_mut().zip(grid.times()) {
@@ -231,13 +304,12 @@ impl Evaluator<'_> {
             }
             Ok(())
         })?;
-        Ok(present)
+        Ok((0..grid.len()).map(|step| parts.iter().any(|part| part[step])).collect())
     }
 
     /// The samples of a range as they are, for a query that is nothing but a range.
     pub(super) fn raw(&mut self, node: &RangeNode, grid: Grid) -> Result<Vec<Points>, Error> {
-        let mut out = Vec::new();
-        self.ranges(node, grid, &mut |evaluator, labels, series| {
+        let parts = self.each_range(node, Vec::new, |evaluator, out, labels, series| {
             let series = &without_stale(series);
             let mut sweep = Sweep::new(series, node, evaluator.options.lookback_ms);
             let window = sweep.window(node.at.unwrap_or(grid.start));
@@ -246,19 +318,35 @@ impl Evaluator<'_> {
             let histograms = window.histograms.times.iter().copied().zip(window.histograms.values);
             points.extend(histograms.map(|(t, h)| (t, Sample::Histogram(h.clone()))));
             points.sort_by_key(|(time, _)| *time);
+            evaluator.charge(points.len())?;
             if !points.is_empty() {
                 out.push(Points { labels: labels.clone(), points });
             }
             Ok(())
         })?;
+        let mut out: Vec<Points> = parts.into_iter().flatten().collect();
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(out)
     }
 }
 
+/// A function over ranges, ready to be applied to series.
+struct Task<'t> {
+    call: &'t CallNode,
+    function: WindowFunction,
+    range: &'t RangeNode,
+    range_span: Span,
+    /// The scalar arguments per step.
+    parameters: Vec<Vec<f64>>,
+    parameter_span: Span,
+    grid: Grid,
+}
+
 /// Whether all series have the same metric name.
-fn one_metric(all: &[SeriesSamples]) -> bool {
-    all.windows(2).all(|pair| pair[0].labels.metric() == pair[1].labels.metric())
+fn one_metric(selected: &Selected) -> bool {
+    let same =
+        |all: &[SeriesSamples]| all.windows(2).all(|pair| pair[0].labels.metric() == pair[1].labels.metric());
+    selected.one_metric || matches!(&selected.samples, Samples::Whole(all) if same(all))
 }
 
 /// The newest sample of `series` at each step, unless too old or stale.

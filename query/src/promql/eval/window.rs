@@ -70,6 +70,8 @@ pub(super) struct Context<'a> {
     pub(super) time: i64,
     /// Whether start timestamps count.
     pub(super) starts: bool,
+    /// Whether no float of the series is below the one before: a counter that was never reset.
+    pub(super) rising: bool,
     /// Ends the query.
     pub(super) failure: Option<Error>,
 }

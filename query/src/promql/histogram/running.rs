@@ -67,6 +67,34 @@ impl Running {
         self.combine(part)
     }
 
+    /// Adds what `other` has summed up, or its mean where `mean` is asked for.
+    pub fn merge(&mut self, other: Self, mean: bool) -> Result<Combined, Incompatible> {
+        let (ours, theirs) = (self.count, other.count);
+        self.resets = (self.resets.0 | other.resets.0, self.resets.1 | other.resets.1);
+        if !mean || !(self.incremental || other.incremental) {
+            let mut next = self.clone();
+            let combined = next.combine(other.sum.clone())?;
+            // What the other has lost to rounding counts, too: it may be all that is left once sums cancel.
+            next.combine(Histogram { hint: other.sum.hint, ..other.lost.clone() })?;
+            next.count = ours + theirs;
+            if !mean || !overflows(&next.sum) {
+                *self = next;
+                return Ok(combined);
+            }
+        }
+        let mut part = other.mean();
+        part.scale(theirs / (ours + theirs));
+        if !self.incremental {
+            self.incremental = true;
+            self.sum.divide(ours);
+            self.lost.divide(ours);
+        }
+        self.sum.scale(ours / (ours + theirs));
+        self.lost.scale(ours / (ours + theirs));
+        self.count = ours + theirs;
+        self.combine(part)
+    }
+
     /// The sum of all.
     pub fn total(mut self) -> Histogram {
         pairs(&mut self.sum, &mut self.lost, |sum, lost| {
@@ -151,6 +179,16 @@ fn pairs(a: &mut Histogram, b: &mut Histogram, each: impl Fn(&mut f64, &mut f64)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_parts_survive_a_merge_of_sums_that_cancel() {
+        let mut one = Running::of(&histogram(3.1, 0, &[1.0]));
+        one.add(&histogram(1e100, 0, &[1.0])).expect("compatible");
+        let mut other = Running::of(&histogram(-1e100, 0, &[1.0]));
+        other.add(&histogram(1.3, 0, &[1.0])).expect("compatible");
+        one.merge(other, false).expect("compatible");
+        assert_eq!(one.total().sum, 4.4);
+    }
 
     fn histogram(sum: f64, offset: i32, counts: &[f64]) -> Histogram {
         let positive = Buckets { offset, counts: counts.to_vec() };

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use weir_storage::Storage;
 
-use super::{Report, Stored, options, run};
+use super::{MemorySource, Options, Report, Stored, options, run, run_on};
 use crate::engine::{Engine, EngineOptions};
 use crate::testdata;
 
@@ -61,6 +61,17 @@ fn shared_scripts_pass_in_memory() {
     for (name, text) in scripts() {
         let report = run(&text, &options()).unwrap_or_else(|e| panic!("{name}: {e}"));
         show(&name, "in memory", &report);
+        assert!(report.passed > 0 && report.failed.is_empty(), "{name}: {:#?}", report.failed);
+    }
+}
+
+#[test]
+fn shared_scripts_pass_in_parts_on_two_threads() {
+    for (name, text) in scripts() {
+        let options = Options { threads: 2, ..options() };
+        let report =
+            run_on(MemorySource::in_parts_of(2), &text, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        show(&name, "in parts", &report);
         assert!(report.passed > 0 && report.failed.is_empty(), "{name}: {:#?}", report.failed);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use weir_storage::Labels;
 
-use super::{SampleSource, Selection, SeriesSamples, Track, too_many};
+use super::{SampleSource, Samples, Selection, SeriesParts, SeriesSamples, Track, too_many};
 use crate::promql::error::Error;
 use crate::promql::value::Sample;
 
@@ -13,6 +13,8 @@ use crate::promql::value::Sample;
 #[derive(Debug, Clone, Default)]
 pub struct MemorySource {
     series: BTreeMap<Labels, SeriesSamples>,
+    /// How many series a part has; 0 where there are no parts.
+    part: usize,
 }
 
 impl MemorySource {
@@ -27,6 +29,12 @@ impl MemorySource {
             Sample::Float(value) => place(&mut series.floats, time, value, start),
             Sample::Histogram(histogram) => place(&mut series.histograms, time, histogram, start),
         }
+    }
+
+    /// The same samples, given in parts of `series` each.
+    #[cfg(test)]
+    pub(crate) fn in_parts_of(series: usize) -> Self {
+        Self { part: series, ..Self::default() }
     }
 
     /// Forgets everything.
@@ -61,7 +69,7 @@ fn within<T: Clone>(track: &Track<T>, selection: &Selection) -> Track<T> {
 
 #[async_trait]
 impl SampleSource for MemorySource {
-    async fn select(&self, selection: &Selection, limit: usize) -> Result<Vec<SeriesSamples>, Error> {
+    async fn select(&self, selection: &Selection, limit: usize) -> Result<Samples, Error> {
         let matches = |labels: &Labels| {
             let value = |name: &str| labels.get(name).unwrap_or_default();
             selection.matchers.iter().all(|matcher| matcher.matches(value(&matcher.name)))
@@ -79,6 +87,25 @@ impl SampleSource for MemorySource {
                 out.push(found);
             }
         }
-        Ok(out)
+        if self.part > 0 && out.len() > self.part {
+            return Ok(Samples::Parts(Box::new(Chunks(
+                out.chunks(self.part).rev().map(<[_]>::to_vec).collect(),
+            ))));
+        }
+        Ok(Samples::Whole(out))
+    }
+}
+
+/// Parts in memory, the last series first: nobody may rely on their order.
+#[derive(Debug)]
+struct Chunks(Vec<Vec<SeriesSamples>>);
+
+impl SeriesParts for Chunks {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read(&self, part: usize, _: usize) -> Result<Vec<SeriesSamples>, Error> {
+        Ok(self.0[part].clone())
     }
 }

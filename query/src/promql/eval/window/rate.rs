@@ -125,6 +125,9 @@ fn extrapolated(window: &Window<'_>, context: &mut Context<'_>, counter: bool, p
 fn lost_to_resets(floats: &Slice<'_, f64>, context: &mut Context<'_>) -> f64 {
     let mut lost = 0.0;
     let starts = context.starts && !floats.starts.is_empty();
+    if context.rising && !starts {
+        return lost;
+    }
     for (at, pair) in floats.values.windows(2).enumerate() {
         if pair[1] < pair[0] || (starts && began_anew(floats, at)) {
             lost += pair[0];
