@@ -5,7 +5,6 @@
 
 mod any_value;
 mod attributes;
-mod columns;
 mod logs;
 mod metrics;
 mod origin;

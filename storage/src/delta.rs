@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{
@@ -70,12 +71,23 @@ impl TableLog {
             return Ok(None);
         }
         delta.load().await?;
+        let delta = with_all_columns(table, delta).await?;
         Self::of(table, root, &delta).await.map(Some)
     }
 
     /// Begins a log in the folder `root`.
     pub(crate) async fn create(table: Table, root: &Path, store: &Arc<dyn ObjectStore>) -> DeltaResult<Self> {
-        let schema: StructType = table.schema().as_ref().try_into_kernel()?;
+        Self::begin(table, &table.schema(), root, store).await
+    }
+
+    /// Begins a log of rows with the columns of `schema`.
+    pub(crate) async fn begin(
+        table: Table,
+        schema: &Schema,
+        root: &Path,
+        store: &Arc<dyn ObjectStore>,
+    ) -> DeltaResult<Self> {
+        let schema: StructType = schema.try_into_kernel()?;
         let date = StructField::new("date", DataType::Primitive(PrimitiveType::Date), false);
         let columns: Vec<StructField> = schema.fields().cloned().chain([date]).collect();
         let delta = builder(root, store)?
@@ -192,6 +204,18 @@ impl TableLog {
             ..Default::default()
         })
     }
+}
+
+/// The table with the columns that have been added since its log was begun: older files have no value there.
+async fn with_all_columns(table: Table, delta: DeltaTable) -> DeltaResult<DeltaTable> {
+    let schema: StructType = table.schema().as_ref().try_into_kernel()?;
+    let there = delta.snapshot()?.schema();
+    let added: Vec<StructField> =
+        schema.fields().filter(|field| there.field(field.name()).is_none()).cloned().collect();
+    if added.is_empty() {
+        return Ok(delta);
+    }
+    delta.add_columns().with_fields(added).await
 }
 
 fn builder(root: &Path, store: &Arc<dyn ObjectStore>) -> DeltaResult<DeltaTableBuilder> {

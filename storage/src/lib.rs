@@ -8,10 +8,12 @@
 //!
 //! Nothing here knows about OTLP, SQL or PromQL, and nothing here depends on DataFusion.
 
+pub mod columns;
 /// For fuzzing alone.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod rows;
 pub mod schema;
 
 mod ack;

@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::record_batch::RecordBatch;
 
 pub use promoted::{PROMOTED, Promoted};
 
@@ -86,6 +87,38 @@ impl Table {
     /// The table with that number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// How often columns have been added behind those that it had at first.
+    pub(crate) fn revision(self) -> u8 {
+        match self {
+            Self::Histograms => 1,
+            _ => 0,
+        }
+    }
+
+    /// How many columns it had at a revision; none where there was no such revision.
+    pub(crate) fn columns_at(self, revision: u8) -> Option<usize> {
+        match (self, revision) {
+            (Self::Histograms, 0) => Some(20),
+            (_, revision) if revision == self.revision() => Some(self.schema().fields().len()),
+            _ => None,
+        }
+    }
+
+    /// `rows` of an earlier revision in the columns of today; `None` where they are no rows of this table.
+    pub(crate) fn fitted(self, rows: RecordBatch) -> Option<RecordBatch> {
+        let schema = self.schema();
+        if rows.schema_ref().fields() == schema.fields() {
+            return Some(rows);
+        }
+        let columns = rows.num_columns();
+        let is_earlier = (0..self.revision()).any(|revision| self.columns_at(revision) == Some(columns));
+        if !is_earlier || rows.schema_ref().fields()[..] != schema.fields()[..columns] {
+            return None;
+        }
+        let added = schema.fields()[columns..].iter().map(|field| absent(field.data_type(), rows.num_rows()));
+        RecordBatch::try_new(Arc::clone(&schema), rows.columns().iter().cloned().chain(added).collect()).ok()
     }
 
     /// The columns of a batch and of a file, partition column aside.
@@ -410,6 +443,12 @@ fn histograms() -> Vec<Field> {
         req("negative_counts", list_of(DataType::Int64)),
         opt("custom_bounds", list_of(DataType::Float64)),
         point(),
+        // Where counts are no whole numbers they are here, and those above are 0 or empty.
+        opt("count_float", DataType::Float64),
+        opt("zero_count_float", DataType::Float64),
+        opt("positive_counts_float", list_of(DataType::Float64)),
+        opt("negative_counts_float", list_of(DataType::Float64)),
+        opt("reset_hint", DataType::Int32), // Prometheus: 1 reset, 2 not reset, 3 gauge
     ]);
     f
 }

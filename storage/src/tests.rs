@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod live;
+mod older;
 mod rows;
 
 pub(crate) use rows::{NOON, batch, samples, series, spans, times, values};

@@ -8,8 +8,8 @@ use weir_model::limits;
 use weir_storage::schema::PROMOTED;
 
 use super::Reason;
-use super::columns::{Blobs, Bools, Doubles, Finished, Longs, SparseMap, Texts};
 use super::wire::{Fault, Reader};
+use weir_storage::columns::{Blobs, Bools, Doubles, Finished, Longs, SparseMap, Texts};
 
 /// One attribute, borrowed from the request.
 #[derive(Debug, Clone, Copy)]

@@ -8,10 +8,10 @@ use weir_model::{UnixNanos, limits};
 use weir_storage::Table;
 
 use super::attributes::{AttributeMaps, Attributes, Value, any_value, cost};
-use super::columns::{Blobs, Finished, Moment, Sparse, Texts};
 use super::origin::{self, OriginColumns, Resource, Scope};
 use super::wire::{Fault, Malformed, Reader};
 use super::{Budget, DecodeError, Decoded, check_not_ahead};
+use weir_storage::columns::{Blobs, Finished, Moment, Sparse, Texts};
 
 /// One log record, borrowed from the request.
 #[derive(Debug, Default)]

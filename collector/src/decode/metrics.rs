@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use weir_model::{SeriesId, UnixNanos};
+use weir_storage::rows::{Metadata, STALE_BITS};
 use weir_storage::{Known, Labels};
 
 use super::attributes::{Attribute, Attributes, cost};
@@ -47,8 +48,8 @@ pub struct Series<'a> {
 struct Metric<'a> {
     name: Arc<str>,
     kind: Kind,
-    unit: Option<Arc<str>>,
-    help: &'a str,
+    /// What it is to Prometheus.
+    described: Metadata,
     temporality: i32,
     /// Name and unit as they came.
     sent_name: &'a str,
@@ -70,7 +71,7 @@ const CUMULATIVE: i32 = 2;
 
 /// What a sample holds where a series ends: a NaN that Prometheus calls the stale marker.
 pub(super) fn stale() -> f64 {
-    f64::from_bits(0x7ff0_0000_0000_0002)
+    f64::from_bits(STALE_BITS)
 }
 
 const NANOS_PER_DAY: u64 = 86_400_000_000_000;
@@ -415,8 +416,11 @@ impl<'a> Decoder<'a, '_> {
         let metric = Metric {
             name: "target_info".into(),
             kind: Kind::Gauge,
-            unit: None,
-            help: "Target metadata",
+            described: Metadata {
+                kind: Kind::Gauge.series_type().into(),
+                help: "Target metadata".into(),
+                unit: "".into(),
+            },
             temporality: CUMULATIVE,
             sent_name: "",
             sent_unit: "",
@@ -480,8 +484,11 @@ fn read_metric<'a>(mut message: Reader<'a>, repeated: &mut u64) -> Result<Metric
     Ok(Metric {
         name: names::metric(name, unit, kind).ok_or(Reason::MetricName)?.into(),
         kind,
-        unit: names::unit(unit).filter(|unit| !unit.is_empty()).map(Arc::from),
-        help,
+        described: Metadata {
+            kind: kind.series_type().into(),
+            unit: names::unit(unit).unwrap_or_default().into(),
+            help: help.into(),
+        },
         temporality,
         sent_name: name,
         sent_unit: unit,

@@ -7,8 +7,8 @@ use arrow::error::ArrowError;
 
 use super::Reason;
 use super::attributes::{Attribute, AttributeMaps, Attributes, Value, cost, promoted};
-use super::columns::{Finished, Longs, Sparse, Texts};
 use super::wire::{Fault, Malformed, Reader};
+use weir_storage::columns::{Finished, Longs, Sparse, Texts};
 
 /// The service of a resource that names none.
 pub(super) const UNKNOWN_SERVICE: &str = "unknown_service";

@@ -5,6 +5,8 @@ mod running;
 
 use std::sync::Arc;
 
+use weir_storage::rows;
+
 pub use arithmetic::{Combined, Incompatible};
 pub use running::Running;
 
@@ -79,6 +81,31 @@ impl Histogram {
     /// Whether the bounds are custom.
     pub fn is_custom(&self) -> bool {
         self.schema == CUSTOM
+    }
+
+    /// It as it is stored: with counts in fractions.
+    pub fn native(&self) -> rows::Native<'_> {
+        fn side(buckets: &Buckets) -> rows::Side<'_, f64> {
+            rows::Side { offset: buckets.offset, counts: &buckets.counts }
+        }
+        rows::Native {
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            sum: self.sum,
+            counts: rows::Counts::Float {
+                count: self.count,
+                zero: self.zero_count,
+                positive: side(&self.positive),
+                negative: side(&self.negative),
+            },
+            bounds: &self.bounds,
+            hint: match self.hint {
+                ResetHint::Unknown => rows::ResetHint::Unknown,
+                ResetHint::Reset => rows::ResetHint::Reset,
+                ResetHint::NotReset => rows::ResetHint::NotReset,
+                ResetHint::Gauge => rows::ResetHint::Gauge,
+            },
+        }
     }
 
     /// Upper bound of the magnitudes in bucket `index`.

@@ -134,10 +134,8 @@ impl Source {
         out: &mut Output,
     ) -> Result<bool, ParquetError> {
         for batch in self.reader.by_ref() {
-            let batch = batch?;
-            if batch.schema_ref().fields() != table.schema().fields() {
-                return Err(ParquetError::General("a file has other columns than its table".to_owned()));
-            }
+            let other = || ParquetError::General("a file has other columns than its table".to_owned());
+            let batch = table.fitted(batch?).ok_or_else(other)?;
             if batch.num_rows() == 0 {
                 continue;
             }

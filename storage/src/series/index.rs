@@ -5,6 +5,7 @@
 //! so a condition that an empty value satisfies can only narrow what others have selected.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arrow::array::RecordBatch;
@@ -16,6 +17,7 @@ use super::{Known, LabelMatcher, Labels, MatchOp, series_of};
 #[derive(Debug)]
 pub struct SeriesIndex {
     index: RwLock<Index>,
+    generation: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -44,9 +46,9 @@ impl Default for SeriesIndex {
 
 impl SeriesIndex {
     /// An index of up to `limit` series.
-    pub(super) fn with_limit(limit: usize) -> Self {
+    pub(crate) fn with_limit(limit: usize) -> Self {
         let index = Index { limit, by_id: HashMap::new(), stored: Vec::new(), postings: HashMap::new() };
-        Self { index: RwLock::new(index) }
+        Self { index: RwLock::new(index), generation: AtomicU32::new(0) }
     }
 
     /// The series in batches of the table `series`.
@@ -80,6 +82,11 @@ impl SeriesIndex {
         }
         index.by_id.insert(id, Series { labels: labels.clone(), days: Vec::new() });
         Known::New
+    }
+
+    /// How often series have been forgotten: what was [`Known::Stored`] before may be no longer.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The labels of a series.
@@ -145,6 +152,7 @@ impl SeriesIndex {
         let is_old = |series: &Series| series.days.iter().max().is_some_and(|last| *last < day);
         if self.read().by_id.values().any(is_old) {
             self.write().retain(|series| !is_old(series));
+            self.generation.fetch_add(1, Ordering::Release);
         }
     }
 

@@ -1,6 +1,9 @@
 //! One write as bytes: who it is of, and its rows, table by table ([`columns`]).
 
+use std::sync::Arc;
+
 use arrow::buffer::Buffer;
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use weir_model::{TenantId, limits};
@@ -10,6 +13,8 @@ use crate::Table;
 
 /// Bytes before each part: the table's number and its length.
 const PART_HEAD: usize = 5;
+/// The bits of that number above which the table's revision is.
+const REVISION_SHIFT: u32 = 6;
 
 /// The payload of a frame, in pieces.
 #[derive(Debug, Default)]
@@ -58,7 +63,7 @@ pub(super) fn encode_within(
         if len > max {
             return Err(EncodeError::TooLarge(len, max));
         }
-        out.copy(&[table.number()]);
+        out.copy(&[table.number() | table.revision() << REVISION_SHIFT]);
         out.copy(&(size as u32).to_le_bytes()); // at most limits::WAL_FRAME_BYTES
         out.append(rows);
         sizes.push(size);
@@ -89,15 +94,27 @@ pub(crate) fn decode(
     let mut parts = Vec::new();
     for _ in 0..count {
         let number = take(&mut rest, 1)?[0];
-        let table = Table::from_number(number).ok_or_else(|| format!("there is no table {number}"))?;
+        let known = Table::from_number(number & ((1 << REVISION_SHIFT) - 1))
+            .and_then(|table| Some((table, table.columns_at(number >> REVISION_SHIFT)?)));
+        let (table, columns) = known.ok_or_else(|| format!("there is no table {number}"))?;
         let bytes = length(&mut rest)?;
         let rows = take(&mut rest, bytes)?;
         if wanted(&tenant, table) {
-            let batch = columns::read(rows, table.schema())?;
+            let batch = columns::read(rows, schema_of(table, columns))?;
+            let batch = table.fitted(batch).ok_or("it has other columns than its table")?;
             parts.push(Part { table, batch, bytes });
         }
     }
     if rest.is_empty() { Ok((tenant, parts)) } else { Err(format!("{} bytes are left over", rest.len())) }
+}
+
+/// The first `columns` columns of a table.
+fn schema_of(table: Table, columns: usize) -> SchemaRef {
+    let schema = table.schema();
+    if columns == schema.fields().len() {
+        return schema;
+    }
+    Arc::new(Schema::new(schema.fields().iter().take(columns).cloned().collect::<Fields>()))
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], String> {

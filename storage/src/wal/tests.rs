@@ -55,6 +55,23 @@ fn replay_all(wal: &Path) -> (Frames, Replayed) {
     (frames, replayed.expect("the folder can be read"))
 }
 
+#[test]
+fn rows_from_before_columns_were_added_are_read_with_nulls_there() {
+    let today = batch(Table::Histograms, 3, &[]);
+    let earlier = today.project(&(0..20).collect::<Vec<_>>()).unwrap();
+    let mut rows = super::columns::Pieces::default();
+    super::columns::write(&earlier, &mut rows).unwrap();
+    let rows: Vec<u8> = rows.finish().iter().flat_map(Buffer::as_slice).copied().collect();
+    let mut payload = b"\x01t\x01\x00\x03".to_vec();
+    payload.extend((rows.len() as u32).to_le_bytes());
+    payload.extend(rows);
+    let (_, parts) = frame::decode(&payload, |_, _| true).unwrap();
+    assert_eq!(parts.len(), 1);
+    assert!(parts[0].batch == today, "{:?}", parts[0].batch);
+    payload[4] = 3 | 2 << 6; // a revision that there never was
+    assert_eq!(frame::decode(&payload, |_, _| true).unwrap_err(), "there is no table 131");
+}
+
 const THREE: [&[u8]; 3] = [b"the first frame", b"the WFRM in the middle", b"the last"];
 
 #[test]

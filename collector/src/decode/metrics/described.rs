@@ -4,15 +4,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::{Int32Array, Int64Array, RecordBatch};
+use arrow::array::{Int32Array, RecordBatch};
 use arrow::error::ArrowError;
 use weir_model::SeriesId;
-use weir_storage::{Labels, Table};
+use weir_storage::Labels;
 
 use super::super::attributes::{Attribute, AttributeMaps, Value, cost};
-use super::super::columns::{Bools, Finished, Moment, Sparse, SparseMap, Texts};
 use super::super::origin::{OriginColumns, Resource, Scope};
 use super::Metric;
+use weir_storage::columns::{At, Bools, Sparse, Texts};
+use weir_storage::rows::SeriesRows;
 
 /// A row of `series`.
 #[derive(Debug)]
@@ -66,17 +67,10 @@ impl<'a> Sent<'a> {
     }
 }
 
-/// The columns of `series`, in the order of the schema.
+/// Rows of `series` with all that OTLP says.
 #[derive(Debug, Default)]
 pub(super) struct SeriesColumns {
-    rows: usize,
-    metric: Sparse<Texts>,
-    series_id: Vec<i64>,
-    time: Moment,
-    labels: SparseMap<Texts>,
-    kind: Sparse<Texts>,
-    unit: Sparse<Texts>,
-    help: Sparse<Texts>,
+    rows: SeriesRows,
     sent_name: Sparse<Texts>,
     sent_unit: Sparse<Texts>,
     sent_kind: Sparse<Texts>,
@@ -91,15 +85,9 @@ pub(super) struct SeriesColumns {
 
 impl SeriesColumns {
     pub(super) fn row(&mut self, series: SeriesRow<'_>) {
-        let row = self.rows;
-        self.rows += 1;
-        self.metric.push(row, series.labels.metric());
-        self.series_id.push(series.id.to_column());
-        self.time.push(series.time);
-        for (name, value) in series.labels.iter() {
-            self.labels.push(row, name, value);
-        }
-        self.described(row, &series.metric, series.sent.is_some());
+        let SeriesRow { labels, id, time, metric, .. } = &series;
+        let row = self.rows.push(labels, *id, At::from_nanos(*time), &metric.described);
+        self.described(row, metric, series.sent.is_some());
         if let Some(whole) = series.whole {
             self.whole.push(row, whole);
         }
@@ -113,11 +101,6 @@ impl SeriesColumns {
     }
 
     fn described(&mut self, row: usize, metric: &Metric<'_>, in_full: bool) {
-        self.kind.push(row, metric.kind.series_type());
-        if let Some(unit) = metric.unit.as_deref() {
-            self.unit.push(row, unit);
-        }
-        self.help.push_text(row, metric.help);
         self.sent_name.push_text(row, metric.sent_name);
         self.sent_unit.push_text(row, metric.sent_unit);
         if !metric.sent_name.is_empty() {
@@ -133,26 +116,17 @@ impl SeriesColumns {
     }
 
     pub(super) fn finish(self) -> Result<RecordBatch, ArrowError> {
-        let schema = Table::Series.schema();
-        let mut out = Finished::new(schema.fields(), self.rows);
-        out.sparse(self.metric)?;
-        out.push(Arc::new(Int64Array::from(self.series_id)));
-        self.time.columns().into_iter().for_each(|column| out.push(column));
-        out.map(self.labels)?;
-        out.sparse(self.kind)?;
-        out.sparse(self.unit)?;
-        out.sparse(self.help)?;
-        out.sparse(self.sent_name)?;
-        out.sparse(self.sent_unit)?;
-        out.sparse(self.sent_kind)?;
-        out.push(Arc::new(Int32Array::from(self.temporality)));
-        out.sparse(self.monotonic)?;
-        out.sparse(self.whole)?;
-        self.metadata.finish(&mut out)?;
-        out.sparse(self.service)?;
-        self.attributes.finish(&mut out)?;
-        self.origin.finish(&mut out)?;
-        let columns = out.columns();
-        RecordBatch::try_new(schema, columns)
+        self.rows.finish_with(|out| {
+            out.sparse(self.sent_name)?;
+            out.sparse(self.sent_unit)?;
+            out.sparse(self.sent_kind)?;
+            out.push(Arc::new(Int32Array::from(self.temporality)));
+            out.sparse(self.monotonic)?;
+            out.sparse(self.whole)?;
+            self.metadata.finish(out)?;
+            out.sparse(self.service)?;
+            self.attributes.finish(out)?;
+            self.origin.finish(out)
+        })
     }
 }

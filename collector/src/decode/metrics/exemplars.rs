@@ -4,17 +4,15 @@
 //! that its value falls in. It is taken or dropped by itself: what is wrong with it is not wrong with its
 //! point.
 
-use std::sync::Arc;
-
-use arrow::array::{Float64Array, Int64Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use weir_model::{SeriesId, limits};
-use weir_storage::Table;
 
 use super::super::Reason;
 use super::super::attributes::{Attribute, AttributeMaps, Attributes};
-use super::super::columns::{Blobs, Finished, Longs, Moment, Sparse, Texts};
 use super::super::wire::{Fault, Field, Malformed, Reader};
+use weir_storage::columns::At;
+use weir_storage::rows::ExemplarRows;
 
 /// The exemplars of the point in hand, unread.
 #[derive(Debug, Default)]
@@ -108,17 +106,10 @@ impl<'a> Exemplar<'a> {
     }
 }
 
-/// The columns of `exemplars`, in the order of the schema.
+/// Rows of `exemplars` with attributes of every type.
 #[derive(Debug, Default)]
 pub(super) struct ExemplarColumns {
-    rows: usize,
-    metric: Sparse<Texts>,
-    series_id: Vec<i64>,
-    time: Moment,
-    value: Vec<f64>,
-    value_long: Sparse<Longs>,
-    trace_id: Sparse<Blobs>,
-    span_id: Sparse<Blobs>,
+    rows: ExemplarRows,
     attributes: AttributeMaps,
 }
 
@@ -130,38 +121,18 @@ impl ExemplarColumns {
         exemplar: &Exemplar<'_>,
         attributes: &[Attribute<'_>],
     ) {
-        let row = self.rows;
-        self.rows += 1;
-        self.metric.push(row, name);
-        self.series_id.push(id.to_column());
-        self.time.push(exemplar.time);
-        self.value.push(exemplar.value());
+        let row = self.rows.push(name, id, At::from_nanos(exemplar.time), exemplar.value());
         if let Some(Measured::Long(value)) = exemplar.value {
-            self.value_long.push(row, value);
+            self.rows.whole(row, value);
         }
-        for (column, id) in [(&mut self.trace_id, exemplar.trace_id), (&mut self.span_id, exemplar.span_id)] {
-            // An id of zeros is none.
-            if id.iter().any(|byte| *byte != 0) {
-                column.push(row, id);
-            }
-        }
+        self.rows.trace(row, exemplar.trace_id, exemplar.span_id);
         for attribute in attributes {
             self.attributes.push(row, attribute);
         }
     }
 
     pub(super) fn finish(self) -> Result<RecordBatch, ArrowError> {
-        let schema = Table::Exemplars.schema();
-        let mut out = Finished::new(schema.fields(), self.rows);
-        out.sparse(self.metric)?;
-        out.push(Arc::new(Int64Array::from(self.series_id)));
-        self.time.columns().into_iter().for_each(|column| out.push(column));
-        out.push(Arc::new(Float64Array::from(self.value)));
-        out.sparse(self.value_long)?;
-        out.sparse(self.trace_id)?;
-        out.sparse(self.span_id)?;
-        self.attributes.finish(&mut out)?;
-        let columns = out.columns();
-        RecordBatch::try_new(schema, columns)
+        let attributes = self.attributes;
+        self.rows.finish_with(|out| attributes.finish(out))
     }
 }

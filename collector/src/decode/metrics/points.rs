@@ -1,6 +1,7 @@
 //! Data points as they come from the wire.
 
 use weir_model::limits;
+use weir_storage::rows;
 
 use super::super::Reason;
 use super::super::attributes::Attributes;
@@ -281,6 +282,11 @@ impl Exponential {
 }
 
 impl Side {
+    /// As rows take it.
+    pub(super) fn buckets(&self) -> rows::Side<'_, u64> {
+        rows::Side { offset: self.offset, counts: &self.counts }
+    }
+
     fn read(&mut self, mut message: Reader<'_>) -> Result<(), Fault> {
         while let Some(field) = message.next()? {
             match field.number {

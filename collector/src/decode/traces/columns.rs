@@ -8,9 +8,9 @@ use weir_storage::Table;
 use weir_storage::schema::PROMOTED;
 
 use super::super::attributes::{AttributeMaps, Attributes, TextMaps, Value, promoted};
-use super::super::columns::{Blobs, Finished, Longs, Moment, Rows, Sparse, Texts};
 use super::super::origin::{self, OriginColumns, Resource, Scope};
 use super::{Event, Link, Scratch, Span};
+use weir_storage::columns::{Blobs, Finished, Longs, Moment, Rows, Sparse, Texts};
 
 /// The columns of `spans`.
 #[derive(Debug)]

@@ -5,23 +5,24 @@
 
 use std::sync::Arc;
 
+use crate::schema;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, MapArray, NullBufferBuilder,
     PrimitiveArray, StringArray, StructArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Fields, Float64Type, Int16Type, Int64Type, TimestampMicrosecondType,
+    ArrowPrimitiveType, DataType, Fields, Float64Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 use weir_model::UnixNanos;
-use weir_storage::schema;
 
 /// What is reserved for the texts of a column, at most: they may turn out shorter than the first.
 const RESERVED_BYTES: usize = 64 << 10;
 
 /// The values of a column, one after the other.
-pub(crate) trait Values: Default {
+pub trait Values: Default {
     /// One of them.
     type Value<'v>;
 
@@ -35,7 +36,7 @@ pub(crate) trait Values: Default {
     fn again(&mut self, from: usize, times: usize);
 
     /// How many there are.
-    fn len(&self) -> usize;
+    fn count(&self) -> usize;
 
     /// All of them as an array.
     fn finish(self, data_type: &DataType, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError>;
@@ -43,7 +44,7 @@ pub(crate) trait Values: Default {
 
 /// Texts, or byte strings.
 #[derive(Debug, Default)]
-pub(crate) struct Bytes {
+pub struct Bytes {
     /// Where each begins, and where the last one ends.
     ends: Vec<i32>,
     bytes: Vec<u8>,
@@ -108,7 +109,7 @@ fn end(len: usize) -> i32 {
 
 /// Texts.
 #[derive(Debug, Default)]
-pub(crate) struct Texts(Bytes);
+pub struct Texts(Bytes);
 
 impl Values for Texts {
     type Value<'v> = &'v str;
@@ -126,7 +127,7 @@ impl Values for Texts {
         self.0.repeat(from, times);
     }
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.0.count()
     }
 
@@ -138,7 +139,7 @@ impl Values for Texts {
 
 /// Byte strings.
 #[derive(Debug, Default)]
-pub(crate) struct Blobs(Bytes);
+pub struct Blobs(Bytes);
 
 impl Values for Blobs {
     type Value<'v> = &'v [u8];
@@ -156,7 +157,7 @@ impl Values for Blobs {
         self.0.repeat(from, times);
     }
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.0.count()
     }
 
@@ -168,16 +169,18 @@ impl Values for Blobs {
 
 /// Numbers of one width.
 #[derive(Debug)]
-pub(crate) struct Numbers<T: ArrowPrimitiveType>(Vec<T::Native>);
+pub struct Numbers<T: ArrowPrimitiveType>(Vec<T::Native>);
 
 /// Integers.
-pub(crate) type Longs = Numbers<Int64Type>;
+pub type Longs = Numbers<Int64Type>;
+/// Integers of half that width.
+pub type Int32s = Numbers<Int32Type>;
 /// Small integers.
-pub(crate) type Shorts = Numbers<Int16Type>;
+pub type Shorts = Numbers<Int16Type>;
 /// Floating point numbers.
-pub(crate) type Doubles = Numbers<Float64Type>;
+pub type Doubles = Numbers<Float64Type>;
 /// Microseconds in UTC.
-pub(crate) type Micros = Numbers<TimestampMicrosecondType>;
+pub type Micros = Numbers<TimestampMicrosecondType>;
 
 impl<T: ArrowPrimitiveType> Default for Numbers<T> {
     fn default() -> Self {
@@ -206,7 +209,7 @@ impl<T: ArrowPrimitiveType> Values for Numbers<T> {
         (0..times).for_each(|_| self.0.extend_from_within(block.clone()));
     }
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.0.len()
     }
 
@@ -216,9 +219,66 @@ impl<T: ArrowPrimitiveType> Values for Numbers<T> {
     }
 }
 
+/// Lists of numbers.
+#[derive(Debug)]
+pub struct Lists<T: ArrowPrimitiveType> {
+    /// Where each begins, and where the last one ends.
+    ends: Vec<i32>,
+    numbers: Vec<T::Native>,
+}
+
+impl<T: ArrowPrimitiveType> Default for Lists<T> {
+    fn default() -> Self {
+        Self { ends: vec![0], numbers: Vec::new() }
+    }
+}
+
+impl<T: ArrowPrimitiveType> Lists<T> {
+    /// Appends the list of `numbers`.
+    pub fn extend(&mut self, numbers: impl IntoIterator<Item = T::Native>) {
+        self.numbers.extend(numbers);
+        self.ends.push(end(self.numbers.len()));
+    }
+}
+
+impl<T: ArrowPrimitiveType> Values for Lists<T> {
+    type Value<'v> = &'v [T::Native];
+
+    fn push(&mut self, value: &[T::Native], _: usize) {
+        self.extend(value.iter().copied());
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.ends.resize(self.ends.len() + count, end(self.numbers.len()));
+    }
+
+    fn again(&mut self, from: usize, times: usize) {
+        let lists = self.ends[from..].to_vec();
+        for _ in 0..times {
+            for list in lists.windows(2) {
+                self.numbers.extend_from_within(list[0] as usize..list[1] as usize);
+                self.ends.push(end(self.numbers.len()));
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.ends.len() - 1
+    }
+
+    fn finish(self, data_type: &DataType, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let DataType::List(element) = data_type else {
+            return Err(ArrowError::SchemaError(format!("lists for a column of {data_type}")));
+        };
+        let numbers = Arc::new(PrimitiveArray::<T>::try_new(self.numbers.into(), None)?);
+        let ends = OffsetBuffer::new(self.ends.into());
+        Ok(Arc::new(ListArray::try_new(Arc::clone(element), ends, numbers, valid)?))
+    }
+}
+
 /// Truth values.
 #[derive(Debug)]
-pub(crate) struct Bools(BooleanBufferBuilder);
+pub struct Bools(BooleanBufferBuilder);
 
 impl Default for Bools {
     fn default() -> Self {
@@ -242,7 +302,7 @@ impl Values for Bools {
         (0..times).for_each(|_| self.0.append_slice(&block));
     }
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.0.len()
     }
 
@@ -253,7 +313,7 @@ impl Values for Bools {
 
 /// A column of which any row may be null.
 #[derive(Debug)]
-pub(crate) struct Sparse<V> {
+pub struct Sparse<V> {
     values: V,
     valid: NullBufferBuilder,
     rows: usize,
@@ -267,21 +327,21 @@ impl<V: Values> Default for Sparse<V> {
 
 impl<V: Values> Sparse<V> {
     /// A column of `rows` rows, or fewer.
-    pub(crate) fn new(rows: usize) -> Self {
+    pub fn new(rows: usize) -> Self {
         Self { values: V::default(), valid: NullBufferBuilder::new(rows), rows }
     }
 
     /// Gives row number `row` its value; rows come in order.
     #[inline]
-    pub(crate) fn push(&mut self, row: usize, value: V::Value<'_>) {
+    pub fn push(&mut self, row: usize, value: V::Value<'_>) {
         self.reach(row);
         self.values.push(value, self.rows);
         self.valid.append_non_null();
     }
 
     /// Gives the value of row number `row`, the last one so far, to `times` rows more; nothing where it has none.
-    pub(crate) fn again(&mut self, row: usize, times: usize) {
-        if self.values.len() == row + 1 {
+    pub fn again(&mut self, row: usize, times: usize) {
+        if self.values.count() == row + 1 {
             self.values.again(row, times);
             self.valid.append_n_non_nulls(times);
         }
@@ -289,7 +349,7 @@ impl<V: Values> Sparse<V> {
 
     #[inline]
     fn reach(&mut self, row: usize) {
-        let missing = row - self.values.len().min(row);
+        let missing = row - self.values.count().min(row);
         if missing > 0 {
             self.values.skip(missing);
             self.valid.append_n_nulls(missing);
@@ -297,8 +357,8 @@ impl<V: Values> Sparse<V> {
     }
 
     /// The column, of exactly `rows` rows.
-    pub(crate) fn finish(mut self, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
-        if self.values.len() == 0 {
+    pub fn finish(mut self, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+        if self.values.count() == 0 {
             return Ok(schema::absent(data_type, rows));
         }
         self.reach(rows);
@@ -309,34 +369,81 @@ impl<V: Values> Sparse<V> {
 impl Sparse<Texts> {
     /// Gives row number `row` its text, unless it is empty.
     #[inline]
-    pub(crate) fn push_text(&mut self, row: usize, text: &str) {
+    pub fn push_text(&mut self, row: usize, text: &str) {
         if !text.is_empty() {
             self.push(row, text);
         }
     }
 }
 
-/// A moment: microseconds, and the nanoseconds that they leave out.
+/// A moment as tables hold it: Unix microseconds, and the nanoseconds (0 to 999) that they leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct At {
+    micros: i64,
+    nanos: i16,
+}
+
+impl At {
+    /// From Unix nanoseconds.
+    #[inline]
+    pub fn from_nanos(nanos: u64) -> Self {
+        let (micros, nanos) = UnixNanos(nanos).to_columns();
+        Self { micros, nanos }
+    }
+
+    /// From Unix milliseconds, which may be before 1970.
+    #[inline]
+    pub fn from_millis(millis: i64) -> Self {
+        Self { micros: millis.saturating_mul(1_000), nanos: 0 }
+    }
+
+    /// The day, in days since 1970.
+    #[inline]
+    pub fn day(self) -> i32 {
+        crate::series::day_of(self.micros)
+    }
+
+    pub(crate) fn parts(self) -> (i64, i16) {
+        (self.micros, self.nanos)
+    }
+}
+
+/// A column of moments.
 #[derive(Debug, Default)]
-pub(crate) struct Moment {
+pub struct Moment {
     micros: Vec<i64>,
     nanos: Vec<i16>,
 }
 
 impl Moment {
     /// With room for `rows` of them.
-    pub(crate) fn with_capacity(rows: usize) -> Self {
+    pub fn with_capacity(rows: usize) -> Self {
         Self { micros: Vec::with_capacity(rows), nanos: Vec::with_capacity(rows) }
     }
 
-    pub(crate) fn push(&mut self, nanos: u64) {
-        let (micros, rest) = UnixNanos(nanos).to_columns();
-        self.micros.push(micros);
-        self.nanos.push(rest);
+    /// A moment in Unix nanoseconds.
+    pub fn push(&mut self, nanos: u64) {
+        self.push_at(At::from_nanos(nanos));
+    }
+
+    /// A moment as columns hold it.
+    #[inline]
+    pub fn push_at(&mut self, at: At) {
+        self.micros.push(at.micros);
+        self.nanos.push(at.nanos);
+    }
+
+    /// Makes row number `row` say `at`, if that is earlier.
+    pub fn set_earlier(&mut self, row: usize, at: At) {
+        if let (Some(micros), Some(nanos)) = (self.micros.get_mut(row), self.nanos.get_mut(row))
+            && (at.micros, at.nanos) < (*micros, *nanos)
+        {
+            (*micros, *nanos) = (at.micros, at.nanos);
+        }
     }
 
     /// Its two columns.
-    pub(crate) fn columns(self) -> [ArrayRef; 2] {
+    pub fn columns(self) -> [ArrayRef; 2] {
         let micros =
             PrimitiveArray::<TimestampMicrosecondType>::new(self.micros.into(), None).with_timezone("UTC");
         [Arc::new(micros), Arc::new(PrimitiveArray::<Int16Type>::new(self.nanos.into(), None))]
@@ -345,7 +452,7 @@ impl Moment {
 
 /// Which entries of a map, or elements of a list, belong to which row; a row without any is null.
 #[derive(Debug)]
-pub(crate) struct Rows {
+pub struct Rows {
     /// Where each row begins among the entries.
     starts: Vec<i32>,
     valid: NullBufferBuilder,
@@ -354,13 +461,13 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// Of `rows` rows, or fewer.
-    pub(crate) fn new(rows: usize) -> Self {
+    pub fn new(rows: usize) -> Self {
         Self { starts: Vec::new(), valid: NullBufferBuilder::new(rows), rows }
     }
 
     /// The entry number `entry` belongs to row number `row`; both come in order.
     #[inline]
-    pub(crate) fn enter(&mut self, row: usize, entry: usize) {
+    pub fn enter(&mut self, row: usize, entry: usize) {
         let begun = self.starts.len();
         if row < begun {
             return;
@@ -420,7 +527,7 @@ fn fields_of(data_type: &DataType) -> Fields {
 
 /// A column of maps from text.
 #[derive(Debug)]
-pub(crate) struct SparseMap<V> {
+pub struct SparseMap<V> {
     keys: Texts,
     values: V,
     rows: Rows,
@@ -434,32 +541,32 @@ impl<V: Values> Default for SparseMap<V> {
 
 impl<V: Values> SparseMap<V> {
     /// A column of `rows` rows, or fewer.
-    pub(crate) fn new(rows: usize) -> Self {
+    pub fn new(rows: usize) -> Self {
         Self { keys: Texts::default(), values: V::default(), rows: Rows::new(rows) }
     }
 
     /// Adds an entry to row number `row`; rows come in order.
     #[inline]
-    pub(crate) fn push(&mut self, row: usize, key: &str, value: V::Value<'_>) {
-        self.rows.enter(row, self.keys.len());
+    pub fn push(&mut self, row: usize, key: &str, value: V::Value<'_>) {
+        self.rows.enter(row, self.keys.count());
         self.keys.push(key, self.rows.rows);
         self.values.push(value, self.rows.rows);
     }
 
     /// Gives the entries of row number `row`, the last one so far, to `times` rows more; nothing where it has none.
-    pub(crate) fn again(&mut self, row: usize, times: usize) {
-        if let Some(from) = self.rows.again(row, times, self.keys.len()) {
+    pub fn again(&mut self, row: usize, times: usize) {
+        if let Some(from) = self.rows.again(row, times, self.keys.count()) {
             self.keys.again(from, times);
             self.values.again(from, times);
         }
     }
 
     /// The column, of exactly `rows` rows; `data_type` is that of the maps.
-    pub(crate) fn finish(self, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
-        let (DataType::Map(entry, sorted), false) = (data_type, self.keys.len() == 0) else {
+    pub fn finish(self, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let (DataType::Map(entry, sorted), false) = (data_type, self.keys.count() == 0) else {
             return Ok(schema::absent(data_type, rows));
         };
-        let (ends, valid) = self.rows.finish(rows, self.keys.len());
+        let (ends, valid) = self.rows.finish(rows, self.keys.count());
         let fields = fields_of(entry.data_type());
         let type_of = |number: usize| fields.get(number).map_or(&DataType::Null, |field| field.data_type());
         let columns = vec![self.keys.finish(type_of(0), None)?, self.values.finish(type_of(1), None)?];
@@ -470,7 +577,7 @@ impl<V: Values> SparseMap<V> {
 
 /// The columns of a batch or of a struct, as they are finished one after the other.
 #[derive(Debug)]
-pub(crate) struct Finished<'f> {
+pub struct Finished<'f> {
     fields: &'f Fields,
     rows: usize,
     columns: Vec<ArrayRef>,
@@ -478,7 +585,7 @@ pub(crate) struct Finished<'f> {
 
 impl<'f> Finished<'f> {
     /// None yet of those that `fields` describe, of `rows` rows each.
-    pub(crate) fn new(fields: &'f Fields, rows: usize) -> Self {
+    pub fn new(fields: &'f Fields, rows: usize) -> Self {
         Self { fields, rows, columns: Vec::with_capacity(fields.len()) }
     }
 
@@ -488,24 +595,30 @@ impl<'f> Finished<'f> {
     }
 
     /// The next column.
-    pub(crate) fn push(&mut self, column: ArrayRef) {
+    pub fn push(&mut self, column: ArrayRef) {
         self.columns.push(column);
     }
 
     /// The next column.
-    pub(crate) fn sparse<V: Values>(&mut self, column: Sparse<V>) -> Result<(), ArrowError> {
+    pub fn sparse<V: Values>(&mut self, column: Sparse<V>) -> Result<(), ArrowError> {
         self.columns.push(column.finish(self.data_type(), self.rows)?);
         Ok(())
     }
 
+    /// The next column: a list for each row.
+    pub fn lists<T: ArrowPrimitiveType>(&mut self, column: Lists<T>) -> Result<(), ArrowError> {
+        self.columns.push(column.finish(self.data_type(), None)?);
+        Ok(())
+    }
+
     /// The next column.
-    pub(crate) fn map<V: Values>(&mut self, column: SparseMap<V>) -> Result<(), ArrowError> {
+    pub fn map<V: Values>(&mut self, column: SparseMap<V>) -> Result<(), ArrowError> {
         self.columns.push(column.finish(self.data_type(), self.rows)?);
         Ok(())
     }
 
     /// The next column: lists of `count` structs in all, whose columns `elements` finishes.
-    pub(crate) fn list(
+    pub fn list(
         &mut self,
         rows: Rows,
         count: usize,
@@ -515,8 +628,15 @@ impl<'f> Finished<'f> {
         Ok(())
     }
 
+    /// The other columns, all without values.
+    pub fn absent(&mut self) {
+        for field in &self.fields[self.columns.len().min(self.fields.len())..] {
+            self.columns.push(schema::absent(field.data_type(), self.rows));
+        }
+    }
+
     /// All of them.
-    pub(crate) fn columns(self) -> Vec<ArrayRef> {
+    pub fn columns(self) -> Vec<ArrayRef> {
         self.columns
     }
 }
