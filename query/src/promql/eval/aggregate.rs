@@ -132,7 +132,8 @@ impl Evaluator<'_> {
             Some(Value::Text(name)) if !name.is_empty() => name,
             _ => return Err(Error::execution("invalid label name \"\"").at("", node.parameter_span)),
         };
-        let parts = self.fold(&node.operand, grid, Matrix::new, |_, rows: &mut Matrix, row| {
+        let parts = self.fold(&node.operand, grid, Matrix::new, |evaluator, rows: &mut Matrix, row| {
+            evaluator.charge(row.cells.len())?;
             rows.push(row);
             Ok(())
         })?;

@@ -12,13 +12,59 @@ use crate::promql::number::{nan_first, show};
 use crate::promql::plan::AggregateNode;
 use crate::promql::value::{Grid, Matrix, Sample};
 
+/// Rows that may be among the chosen ones.
+#[derive(Default)]
+struct Candidates {
+    rows: Matrix,
+    /// How many there were after the last sifting.
+    sifted: usize,
+}
+
+/// Rows gathered between two siftings, at least.
+const SIFTED: usize = 512;
+
 impl Evaluator<'_> {
     pub(super) fn select(&mut self, node: &AggregateNode, grid: Grid) -> Result<Matrix, Error> {
         let parameter = match &node.parameter {
             Some(parameter) => self.scalar(parameter, grid)?,
             None => Vec::new(),
         };
-        let mut rows = self.vector(&node.operand, grid)?;
+        let sifts = matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk);
+        let parts = self.fold(&node.operand, grid, Candidates::default, |evaluator, candidates, row| {
+            evaluator.charge(row.cells.len())?;
+            candidates.rows.push(row);
+            // Who is not among the best of some rows is not among those of all rows.
+            if sifts && candidates.rows.len() >= candidates.sifted * 2 + SIFTED {
+                let before = candidates.rows.len();
+                let chosen = evaluator.chosen(node, &mut candidates.rows.clone(), &parameter)?;
+                let mut rank = chosen.into_iter();
+                candidates.rows.retain(|_| rank.next().is_some_and(|rank| rank != usize::MAX));
+                candidates.sifted = candidates.rows.len();
+                evaluator.budget.release((before - candidates.rows.len()) * grid.len());
+            }
+            Ok(())
+        })?;
+        let in_parts = parts.len() > 1;
+        let mut rows: Matrix = parts.into_iter().flat_map(|candidates| candidates.rows).collect();
+        if in_parts {
+            rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
+        let chosen = self.chosen(node, &mut rows, &parameter)?;
+        // An instant query shows the best first.
+        let mut ranked: Vec<_> = chosen.into_iter().zip(rows).collect();
+        ranked.retain(|(rank, _)| *rank != usize::MAX);
+        ranked.sort_by_key(|(rank, _)| *rank);
+        Ok(ranked.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// Empties the cells that are not chosen, and gives each row's best rank at any step; the largest number
+    /// where it is never chosen.
+    fn chosen(
+        &mut self,
+        node: &AggregateNode,
+        rows: &mut Matrix,
+        parameter: &[f64],
+    ) -> Result<Vec<usize>, Error> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         let mut index: HashMap<Labels, usize> = HashMap::new();
         for (at, row) in rows.iter().enumerate() {
@@ -39,21 +85,17 @@ impl Evaluator<'_> {
             let ratio = if node.op == AggregateOp::LimitRatio { self.ratio(*parameter, node)? } else { 0.0 };
             let mut rank = 0;
             for group in &groups {
-                let chosen = match node.op {
-                    AggregateOp::Topk | AggregateOp::Bottomk => self.best(node, &rows, group, step, many),
-                    AggregateOp::Limitk => {
-                        let present = group.iter().copied().filter(|&at| rows[at].cells[step].is_present());
-                        present.take(many).collect()
-                    }
-                    _ => {
-                        let present = group.iter().copied().filter(|&at| rows[at].cells[step].is_present());
-                        present.filter(|&at| sampled(&rows[at].labels, ratio)).collect::<Vec<_>>()
-                    }
+                let present = || group.iter().copied().filter(|&at| rows[at].cells[step].is_present());
+                let chosen: Vec<usize> = match node.op {
+                    AggregateOp::Topk | AggregateOp::Bottomk => self.best(node, rows, group, step, many),
+                    AggregateOp::Limitk => present().take(many).collect(),
+                    _ => present().filter(|&at| sampled(&rows[at].labels, ratio)).collect(),
                 };
                 let mut kept = chosen.clone();
                 kept.sort_unstable();
+                let mut kept = kept.into_iter().peekable();
                 for &at in group {
-                    if kept.binary_search(&at).is_err() {
+                    if kept.next_if_eq(&at).is_none() {
                         rows[at].cells[step] = Sample::Absent;
                     }
                 }
@@ -63,11 +105,7 @@ impl Evaluator<'_> {
                 }
             }
         }
-        // An instant query shows the best first.
-        let mut ranked: Vec<_> = first_rank.into_iter().zip(rows).collect();
-        ranked.retain(|(rank, _)| *rank != usize::MAX);
-        ranked.sort_by_key(|(rank, _)| *rank);
-        Ok(ranked.into_iter().map(|(_, row)| row).collect())
+        Ok(first_rank)
     }
 
     /// The `many` rows with the largest (or smallest) numbers, best first; NaN comes last.
@@ -84,12 +122,22 @@ impl Evaluator<'_> {
         }
         let number = |&at: &usize| rows[at].cells[step].float().map(|value| (value, at));
         let mut numbers: Vec<(f64, usize)> = group.iter().filter_map(number).collect();
-        numbers.sort_by(|(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
-            (false, false) if node.op == AggregateOp::Topk => nan_first(*b, *a),
-            (false, false) => nan_first(*a, *b),
-            (a, b) => a.cmp(&b),
-        });
-        numbers.truncate(many);
+        // Of equal numbers the first row's counts.
+        let order = |(a, first): &(f64, usize), (b, second): &(f64, usize)| {
+            let values = match (a.is_nan(), b.is_nan()) {
+                (false, false) if node.op == AggregateOp::Topk => nan_first(*b, *a),
+                (false, false) => nan_first(*a, *b),
+                (a, b) => a.cmp(&b),
+            };
+            values.then(first.cmp(second))
+        };
+        if many < numbers.len() {
+            if many > 0 {
+                numbers.select_nth_unstable_by(many - 1, order);
+            }
+            numbers.truncate(many);
+        }
+        numbers.sort_unstable_by(order);
         numbers.into_iter().map(|(_, at)| at).collect()
     }
 

@@ -44,6 +44,16 @@ fn scripts() -> Vec<(String, String)> {
     named.filter(|(name, _)| only.is_empty() || only == "all" || only == *name).collect()
 }
 
+/// The project's own scripts.
+fn own_scripts() -> Vec<(String, String)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/promql");
+    let files = std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path());
+    let scripts = files.filter(|path| path.extension().is_some_and(|e| e == "test"));
+    scripts
+        .map(|path| (path.display().to_string(), std::fs::read_to_string(&path).expect("script")))
+        .collect()
+}
+
 /// Prints what came of a script; its failures, too, where the environment asks for them.
 fn show(name: &str, how: &str, report: &Report) {
     println!("{name} {how}: {} passed, {} failed", report.passed, report.failed.len());
@@ -62,6 +72,17 @@ fn shared_scripts_pass_in_memory() {
         let report = run(&text, &options()).unwrap_or_else(|e| panic!("{name}: {e}"));
         show(&name, "in memory", &report);
         assert!(report.passed > 0 && report.failed.is_empty(), "{name}: {:#?}", report.failed);
+    }
+}
+
+#[test]
+fn own_scripts_pass_whole_and_in_parts() {
+    for (name, text) in own_scripts() {
+        for source in [MemorySource::default(), MemorySource::in_parts_of(1)] {
+            let options = Options { threads: 2, ..options() };
+            let report = run_on(source, &text, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(report.passed > 10 && report.failed.is_empty(), "{name}: {:#?}", report.failed);
+        }
     }
 }
 
