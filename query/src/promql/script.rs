@@ -8,6 +8,7 @@ mod rerun;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod twice;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -26,6 +27,7 @@ use super::value::{Answer, Grid};
 use crate::engine::Engine;
 
 use parse::{Command, Eval, Load};
+pub use twice::{TwiceError, run_twice};
 
 /// What came of a script.
 #[derive(Debug, Clone, Default)]
@@ -129,9 +131,20 @@ impl Stored {
         Ok(stored)
     }
 
-    /// What must be written before the script is run.
-    pub fn writes(&self) -> impl Iterator<Item = Result<WriteBatch, arrow::error::ArrowError>> {
-        self.states.iter().enumerate().map(|(number, state)| stored::rows(tenant(number), state))
+    /// What must be written before the script is run: in round `round` of so many, every so manieth sample.
+    pub fn writes(
+        &self,
+        round: usize,
+        of: usize,
+    ) -> impl Iterator<Item = Result<WriteBatch, arrow::error::ArrowError>> {
+        let share = move |(labels, loaded): &(Labels, Vec<points::Loaded>)| {
+            let own = loaded.iter().enumerate().filter(|(at, _)| at % of == round);
+            (labels.clone(), own.map(|(_, point)| point.clone()).collect())
+        };
+        let each = self.states.iter().enumerate();
+        each.map(move |(number, state)| {
+            stored::rows(tenant(number), &state.iter().map(share).collect::<Vec<_>>())
+        })
     }
 
     /// Evaluates what the script asks for, over an engine whose store has what was to be written.

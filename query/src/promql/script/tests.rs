@@ -1,29 +1,7 @@
 use std::path::PathBuf;
-use std::time::Duration;
 
-use weir_storage::Storage;
-
-use super::{MemorySource, Options, Report, Stored, options, run, run_on};
-use crate::engine::{Engine, EngineOptions};
+use super::{MemorySource, Options, Report, options, run, run_on, run_twice};
 use crate::testdata;
-
-/// Cases of each shared script that passed in a store when this was written: counts must not fall.
-const FLOORS: &[(&str, usize)] = &[
-    ("duration_expression", 58),
-    ("extended_vectors", 106),
-    ("fill-modifier", 34),
-    ("functions", 318),
-    ("histograms", 175),
-    ("info", 35),
-    ("limit", 37),
-    ("literals", 25),
-    ("native_histograms", 317),
-    ("operators", 186),
-    ("selectors", 31),
-    ("staleness", 17),
-    ("start_timestamps", 19),
-    ("type_and_unit", 58),
-];
 
 /// The shared scripts by name, if there are any.
 fn scripts() -> Vec<(String, String)> {
@@ -62,10 +40,6 @@ fn show(name: &str, how: &str, report: &Report) {
     }
 }
 
-fn floor(name: &str) -> usize {
-    FLOORS.iter().find(|(file, _)| *file == name).map_or(0, |(_, stored)| *stored)
-}
-
 #[test]
 fn shared_scripts_pass_in_memory() {
     for (name, text) in scripts() {
@@ -97,42 +71,13 @@ fn shared_scripts_pass_in_parts_on_two_threads() {
     }
 }
 
-fn engine(storage: &Storage) -> Engine {
-    let options = EngineOptions { threads: 2, ..EngineOptions::new(testdata::clock()) };
-    Engine::new(storage.clone(), options).expect("engine")
-}
-
-async fn open(folder: &tempfile::TempDir) -> Storage {
-    let options = weir_storage::Options {
-        flush_age: Duration::from_secs(3600),
-        flush_bytes: 1 << 30,
-        ..weir_storage::Options::new(folder.path().to_owned(), testdata::clock())
-    };
-    Storage::open(options).await.expect("storage")
-}
-
 #[tokio::test]
-async fn shared_scripts_pass_on_hot_rows_and_after_flush_and_reopening() {
-    let mut fallen = Vec::new();
-    for (name, text) in scripts() {
-        let script = Stored::new(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+async fn every_script_passes_on_hot_rows_and_after_flush_reopening_and_compaction() {
+    for (name, text) in scripts().into_iter().chain(own_scripts()) {
         let folder = tempfile::tempdir().expect("folder");
-        let storage = open(&folder).await;
-        for write in script.writes() {
-            storage.writer().write(write.expect("rows")).await.expect("write");
-        }
-        let hot = script.run(&engine(&storage), &options()).await;
-        show(&name, "on hot rows", &hot);
-        storage.close().await.expect("flush");
-        let storage = open(&folder).await;
-        assert_eq!(storage.status().hot_rows, 0);
-        let flushed = script.run(&engine(&storage), &options()).await;
-        show(&name, "after flush and reopening", &flushed);
-        for report in [hot, flushed] {
-            if report.passed < floor(&name) {
-                fallen.push(format!("{name}: {} < {}", report.passed, floor(&name)));
-            }
-        }
+        let report = run_twice(&text, folder.path(), &testdata::clock(), &options()).await;
+        let report = report.unwrap_or_else(|e| panic!("{name}: {e}"));
+        show(&name, "in a store", &report);
+        assert!(report.passed > 0 && report.failed.is_empty(), "{name}: {:#?}", report.failed);
     }
-    assert!(fallen.is_empty(), "{fallen:?}");
 }
