@@ -98,6 +98,7 @@ pub(crate) async fn start(
 
     let engine = Arc::new(Engine::new(storage.clone(), EngineOptions::new(clock.clone()))?);
     let state = weir_query::api::State { engine, tenant: config.tenant.clone(), clock };
+    let from_prometheus = collector.prometheus_router();
     let metrics_of = (storage.clone(), collector, live.clone());
     let metrics = move || {
         let mut text = String::new();
@@ -109,6 +110,7 @@ pub(crate) async fn start(
     let app = weir_query::api::router(state.clone())
         .route("/metrics", axum::routing::get(async move || metrics()))
         .merge(weir_query::api::status(storage.clone(), live.clone()))
+        .merge(from_prometheus)
         .merge(extra)
         .merge(weir_ui::router())
         .layer(axum::middleware::from_fn(traced));

@@ -24,7 +24,8 @@ use crate::counters::Counters;
 use crate::decode::DeltaState;
 use crate::ingest::Ingest;
 use crate::mesh::{AckWriter, MeshService, RegisteredService};
-use crate::{grpc, http};
+use crate::remote_write::RemoteWrite;
+use crate::{grpc, http, remote_write};
 
 /// Takes telemetry in and tells proxies of endpoints and hints.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ impl Collector {
             tenant,
             clock,
             deltas: DeltaState::default(),
+            remote: RemoteWrite::default(),
             admission: Admission::new(limits::INGEST_BYTES_IN_FLIGHT),
             counters: Arc::clone(&counters),
         });
@@ -125,6 +127,12 @@ impl Collector {
         let router = http::router(Arc::clone(&self.ingest));
         let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         drained(server.into_future(), stop).await.unwrap_or(Ok(())).map_err(ServeError::from)
+    }
+
+    /// What Prometheus takes in over its own HTTP API: remote write, and metrics as OTLP.
+    pub fn prometheus_router(&self) -> axum::Router {
+        remote_write::router(Arc::clone(&self.ingest))
+            .merge(http::prometheus_router(Arc::clone(&self.ingest)))
     }
 
     /// The services that have registered endpoints, by name.

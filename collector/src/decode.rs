@@ -111,6 +111,12 @@ reasons! {
     DeltaSeries = "too_many_delta_series": "too many delta series, send cumulative ones",
     /// More exemplars than [`limits::POINT_EXEMPLARS`].
     ManyExemplars = "too_many_exemplars": "data point has more than 1001 exemplars",
+    /// A native histogram of a schema that there is not.
+    Schema = "bad_schema": "native histogram's schema is neither in -4 to 52 nor -53",
+    /// Labels of which a name is empty or repeated, or none is the metric's.
+    LabelNames = "bad_labels": "labels have an empty or a repeated name, or no `__name__`",
+    /// A time that no file can be named after.
+    Past = "too_far_back": "time is before the year 1",
     /// Another label set has the same series id.
     Collision = "series_collision": "another series has the same id",
     /// The tenant has as many series as it may.
@@ -189,14 +195,14 @@ pub fn decode(
 
 /// What one request may still add to memory when its resources are repeated in every row.
 #[derive(Debug)]
-struct Budget(usize);
+pub(crate) struct Budget(usize);
 
 impl Budget {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(limits::DECODED_BYTES)
     }
 
-    fn take(&mut self, bytes: usize) -> Result<(), Reason> {
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Reason> {
         self.0 = self.0.checked_sub(bytes).ok_or(Reason::TooLarge)?;
         Ok(())
     }

@@ -12,23 +12,26 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 use serde::de::IgnoredAny;
 use weir_model::{SeriesId, UnixNanos, limits};
-use weir_storage::{Known, Labels};
+use weir_storage::rows::MetricRows;
+use weir_storage::{Known, Labels, SeriesIndex, Table};
 
 use crate::decode::{DecodeError, Decoded, DeltaState, Malformed, Series, Signal, decode};
 use crate::import::{Pieces, split};
+use crate::remote_write::{RemoteWrite, Version, take};
 use crate::{json, zipkin};
 
 /// Takes any bytes; panics where a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// The targets by name, which is that of their folder in the corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("otlp_traces", otlp_traces),
     ("otlp_metrics", otlp_metrics),
     ("otlp_logs", otlp_logs),
     ("otlp_json", otlp_json),
     ("zipkin", zipkin),
     ("import", import),
+    ("remote_write", remote_write),
 ];
 
 /// The collector's clock: November 2026.
@@ -146,6 +149,36 @@ fn zipkin(bytes: &[u8]) {
     let decoded = decoded(Signal::Traces, &spans.protobuf).expect("what is written is well-formed");
     assert_eq!(total(&decoded) + spans.rejected, elements.len() as u64, "spans in a list");
     otlp_traces(&spans.protobuf);
+}
+
+/// The bytes as a request of either version: what is taken fits the tables and is taken again from a series that is known.
+fn remote_write(bytes: &[u8]) {
+    for version in [Version::First, Version::Second] {
+        let (state, index) = (RemoteWrite::default(), SeriesIndex::default());
+        let read = || {
+            let mut rows = MetricRows::new(&index);
+            let taken = take(version, bytes, NOW, &state, &mut rows)?;
+            Ok::<_, Malformed>((taken, rows.finish().expect("rows fit their tables")))
+        };
+        let (first, again) = (read(), read());
+        let (Ok((first, parts)), Ok((again, same))) = (&first, &again) else {
+            assert!(first.is_err() && again.is_err(), "{version:?}");
+            continue;
+        };
+        let rows = |table: Table| {
+            let of = parts.iter().filter(|(of, _)| *of == table);
+            of.map(|(_, rows)| rows.num_rows() as u64).sum::<u64>()
+        };
+        assert_eq!(rows(Table::Samples), first.samples);
+        assert_eq!(rows(Table::Histograms), first.histograms);
+        assert_eq!(rows(Table::Exemplars), first.exemplars);
+        assert_eq!((first.samples, &first.rejected), (again.samples, &again.rejected));
+        assert_eq!(parts.len(), same.len());
+        for ((table, rows), (_, same)) in parts.iter().zip(same) {
+            assert_eq!(rows.schema(), table.schema());
+            assert_eq!(rows.num_rows(), same.num_rows(), "{table:?}");
+        }
+    }
 }
 
 /// Pieces of one file that are looked at: a few bytes can be compressed megabytes.

@@ -33,6 +33,15 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
     })
 }
 
+/// The route under which Prometheus takes metrics as OTLP.
+pub(crate) fn prometheus_router(ingest: Arc<Ingest>) -> Router {
+    let handler = move |request: http::Request<Body>| {
+        let ingest = Arc::clone(&ingest);
+        async move { export(&ingest, Signal::Metrics, request).await }
+    };
+    Router::new().route("/api/v1/otlp/v1/metrics", post(handler))
+}
+
 async fn export(ingest: &Arc<Ingest>, signal: Signal, request: http::Request<Body>) -> Response<Body> {
     ingest.counters.request(signal);
     let json = is_json(request.headers());

@@ -10,6 +10,7 @@ use weir_storage::{SeriesIndex, WriteBatch, Writer};
 use crate::body::{Admission, Admitted, Encoding, inflate};
 use crate::counters::Counters;
 use crate::decode::{self, Decoded, DeltaState, Reason, Rejected, Series, Signal};
+use crate::remote_write::RemoteWrite;
 use crate::status::Refusal;
 use crate::{json, zipkin};
 
@@ -21,6 +22,7 @@ pub(crate) struct Ingest {
     pub(crate) series: Arc<SeriesIndex>,
     pub(crate) clock: Clock,
     pub(crate) deltas: DeltaState,
+    pub(crate) remote: RemoteWrite,
     pub(crate) admission: Admission,
     pub(crate) counters: Arc<Counters>,
 }

@@ -1,4 +1,4 @@
-//! The way in: OTLP over gRPC and HTTP, Zipkin, files, and the mesh's control plane.
+//! The way in: OTLP over gRPC and HTTP, remote write, Zipkin, files, and the mesh's control plane.
 //!
 //! In: export requests and the mesh streams of proxies. Out: rows, through [`weir_storage::Writer`], and
 //! endpoints and hints to the proxies. A request is answered when its rows are on disk, never before;
@@ -21,6 +21,7 @@ mod ingest;
 mod jaeger;
 mod json;
 mod mesh;
+mod remote_write;
 mod status;
 mod zipkin;
 

@@ -13,7 +13,7 @@ use weir_storage::WriteError;
 use crate::decode::{DecodeError, Rejected, Signal};
 
 /// Why nothing of a request was taken.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {
     /// The sender's mistake; sending it again will not help.
     #[error("{0}")]

@@ -30,6 +30,12 @@ pub const EXPONENTIAL_BUCKETS: usize = 32_768;
 pub const RECORD_PARTS: usize = 100_000;
 /// Deepest nesting of an attribute value.
 pub const ANY_VALUE_DEPTH: usize = 32;
+/// Series that remote write knows by the bytes of their labels, in each version; some 600 bytes each.
+pub const REMOTE_WRITE_SERIES: usize = 256 << 10;
+/// Bytes of labels by which a series is known, and of what is said of a metric; longer ones are read each time, or left out.
+pub const REMOTE_WRITE_SERIES_BYTES: usize = 4 << 10;
+/// Metric families of which remote write remembers what was said.
+pub const REMOTE_WRITE_FAMILIES: usize = 50_000;
 /// How far ahead of the collector's clock a record may be before it is rejected.
 pub const FUTURE_SKEW: Duration = Duration::from_secs(3600);
 

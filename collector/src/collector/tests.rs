@@ -3,6 +3,7 @@
 mod grpc;
 mod http;
 mod mesh;
+mod remote_write;
 
 use std::net::SocketAddr;
 use std::path::Path;

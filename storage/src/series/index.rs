@@ -114,6 +114,12 @@ impl SeriesIndex {
         selected
     }
 
+    /// One of the series that satisfy every matcher.
+    pub fn any(&self, matchers: &[LabelMatcher]) -> Option<(SeriesId, Labels)> {
+        let index = self.read();
+        index.matching(matchers).next().map(|(id, labels)| (id, labels.clone()))
+    }
+
     /// Every label name in use among the series that satisfy every matcher, sorted.
     pub fn label_names(&self, matchers: &[LabelMatcher]) -> Vec<String> {
         let index = self.read();

@@ -68,7 +68,7 @@ async fn histograms_without_float_counts_are_read_merged_and_joined_by_new_ones(
     );
     storage.writer().write(one(Table::Histograms, rows)).await.unwrap();
     storage.flush().await.unwrap();
-    assert_eq!(storage.compact().await.unwrap().files, 8);
+    storage.compact().await.unwrap(); // if the background has not done so already
     storage.close().await.unwrap();
 
     let storage = open(dir.path()).await;
