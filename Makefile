@@ -66,11 +66,13 @@ soak: setup-test setup-fuzz build ## what takes long: 500 kills at system calls,
 fuzz: setup-fuzz ## each way in fuzzed for FUZZ_SECONDS (60); TARGETS="zipkin import" for those alone
 	CARGO="$(CARGO)" tests/fuzz.sh $(TARGETS)
 
-# What npm and cargo cannot bring: the browser, Python's venv, and strace, which kills at a chosen system call.
+# What npm and cargo cannot bring: the browser, Python's venv, strace, which kills at a chosen system call, and an
+# exporter to scrape.
 setup-test:
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
+	command -v prometheus-node-exporter >/dev/null || missing="$$missing prometheus-node-exporter"; \
 	python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing with apt-get:$$missing"; \

@@ -3,6 +3,7 @@
 //!
 //! A flag wins over its `WEIR_*` variable, the variable over the file, the file over the default.
 
+mod prometheus;
 mod retention;
 mod sampling;
 mod units;
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) telemetry: telemetry::Settings,
     /// What new hints ask of the proxies.
     pub(crate) hints: Mode,
+    /// Prometheus' own configuration, and how the names in it are found.
+    pub(crate) prometheus: prometheus::Settings,
 }
 
 /// The keys that flags and variables can set, as typed.
@@ -99,6 +102,15 @@ pub(crate) struct Overrides {
     /// What new hints ask of the proxies: dry_run, advise or enforce [default: dry_run]
     #[arg(long, env = "WEIR_ANALYSIS_HINTS", value_name = "MODE")]
     pub(crate) hints: Option<String>,
+    /// Prometheus' configuration file, as it is: what to scrape, rules, alerting [default: none]
+    #[arg(long, env = "WEIR_PROMETHEUS_CONFIG", value_name = "FILE")]
+    pub(crate) prometheus_config: Option<String>,
+    /// Addresses of hosts that are scraped, whatever the DNS says, as in shop:10.0.0.7,cart:10.0.0.8 [default: none]
+    #[arg(long, env = "WEIR_PROMETHEUS_ADD_HOST", value_name = "HOST:IP")]
+    pub(crate) add_host: Option<String>,
+    /// DNS server for dns_sd_configs [default: the system's]
+    #[arg(long, env = "WEIR_PROMETHEUS_DNS_SERVER", value_name = "IP[:PORT]")]
+    pub(crate) dns_server: Option<String>,
 }
 
 /// Something wrong in the configuration.
@@ -204,6 +216,9 @@ impl Written {
             ("telemetry.sample", overrides.telemetry_sample),
             ("telemetry.endpoint", overrides.telemetry_endpoint),
             ("analysis.hints", overrides.hints),
+            ("prometheus.config", overrides.prometheus_config),
+            ("prometheus.add_host", overrides.add_host),
+            ("prometheus.dns_server", overrides.dns_server),
         ] {
             if let Some(value) = value {
                 self.0.insert(path.to_owned(), value);
@@ -246,6 +261,7 @@ impl Written {
             samplings: take.samplings(),
             acks: take.acks(),
             telemetry: take.telemetry(),
+            prometheus: take.prometheus(),
             hints: take.value("analysis.hints", "dry_run, advise or enforce", Mode::DryRun, |t| match t {
                 "dry_run" => Some(Mode::DryRun),
                 "advise" => Some(Mode::Advise),

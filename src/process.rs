@@ -34,3 +34,8 @@ pub(crate) fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+/// Each time somebody asks the process by SIGHUP to read its configuration again.
+pub(crate) fn hangups() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+}

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use weir_collector::Collector;
+use weir_collector::scrape::{self, Scraper};
 use weir_model::Clock;
 use weir_model::hint::HintSet;
 use weir_query::analysis;
@@ -96,21 +97,36 @@ pub(crate) async fn start(
     let otlp_http_address = otlp_http.local_addr()?;
     tasks.spawn(async move { Ok(serving.serve_http(otlp_http, stopped).await?) });
 
+    let scraper = Scraper::new(&storage, clock.clone(), config.tenant.clone(), scraping(config))?;
+    let (running, stopped) = (scraper.clone(), stop.clone());
+    tasks.spawn(async move {
+        running.run(stopped.clone()).await;
+        // Without anything to scrape it is done at once, and the server is not.
+        stopped.cancelled().await;
+        Ok(())
+    });
+    let (reloading, stopped) = (scraper.clone(), stop.clone());
+    tasks.spawn(
+        async move { stopped.run_until_cancelled(reload_on_hangup(reloading)).await.unwrap_or(Ok(())) },
+    );
+
     let engine = Arc::new(Engine::new(storage.clone(), EngineOptions::new(clock.clone()))?);
     let state = weir_query::api::State { engine, tenant: config.tenant.clone(), clock };
     let from_prometheus = collector.prometheus_router();
-    let metrics_of = (storage.clone(), collector, live.clone());
+    let metrics_of = (storage.clone(), collector, live.clone(), scraper.clone());
     let metrics = move || {
         let mut text = String::new();
         metrics_of.0.write_prometheus(&mut text);
         metrics_of.1.write_prometheus(&mut text);
         metrics_of.2.write_prometheus(&mut text);
+        metrics_of.3.write_prometheus(&mut text);
         text
     };
     let app = weir_query::api::router(state.clone())
         .route("/metrics", axum::routing::get(async move || metrics()))
         .merge(weir_query::api::status(storage.clone(), live.clone()))
         .merge(from_prometheus)
+        .merge(scraper.routes())
         .merge(extra)
         .merge(weir_ui::router())
         .layer(axum::middleware::from_fn(traced));
@@ -206,6 +222,31 @@ async fn failure_of(storage: Storage) -> anyhow::Result<()> {
             bail!("storage has stopped and nothing more is acknowledged: {reason}");
         }
     }
+}
+
+/// What the scraper is told.
+fn scraping(config: &Config) -> scrape::Options {
+    scrape::Options {
+        file: config.prometheus.config.clone(),
+        names: scrape::Names {
+            hosts: config.prometheus.hosts.clone(),
+            dns_server: config.prometheus.dns_server,
+        },
+        variable: Some(Box::new(|name| std::env::var(name).ok())),
+    }
+}
+
+/// Reads Prometheus' configuration file again whenever the process is told to; a file with mistakes changes nothing.
+async fn reload_on_hangup(scraper: Scraper) -> anyhow::Result<()> {
+    let mut hangups = crate::process::hangups()?;
+    while hangups.recv().await.is_some() {
+        let reloading = scraper.clone();
+        match tokio::task::spawn_blocking(move || reloading.reload()).await? {
+            Ok(()) => tracing::info!("Prometheus' configuration is loaded again"),
+            Err(error) => tracing::error!(%error, "Prometheus' configuration stays as it was"),
+        }
+    }
+    Ok(())
 }
 
 async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -11,11 +11,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 use serde::de::IgnoredAny;
+use weir_model::prometheus::Protocol;
 use weir_model::{SeriesId, UnixNanos, limits};
 use weir_storage::rows::MetricRows;
 use weir_storage::{Known, Labels, SeriesIndex, Table};
 
 use crate::decode::{DecodeError, Decoded, DeltaState, Malformed, Series, Signal, decode};
+use crate::exposition::{self, Point};
 use crate::import::{Pieces, split};
 use crate::remote_write::{RemoteWrite, Version, take};
 use crate::{json, zipkin};
@@ -24,7 +26,7 @@ use crate::{json, zipkin};
 pub type Target = fn(&[u8]);
 
 /// The targets by name, which is that of their folder in the corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("otlp_traces", otlp_traces),
     ("otlp_metrics", otlp_metrics),
     ("otlp_logs", otlp_logs),
@@ -32,6 +34,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("zipkin", zipkin),
     ("import", import),
     ("remote_write", remote_write),
+    ("exposition", exposition),
 ];
 
 /// The collector's clock: November 2026.
@@ -178,6 +181,48 @@ fn remote_write(bytes: &[u8]) {
             assert_eq!(rows.schema(), table.schema());
             assert_eq!(rows.num_rows(), same.num_rows(), "{table:?}");
         }
+    }
+}
+
+/// Every format reads any bytes or refuses them, and what it has read it reads alike again.
+fn exposition(bytes: &[u8]) {
+    #[derive(Default, PartialEq, Debug)]
+    struct Points(Vec<(Vec<u8>, Option<Labels>)>);
+    impl exposition::Sink for Points {
+        fn describe(&mut self, _: &str, _: exposition::Told<'_>) {}
+
+        fn point(
+            &mut self,
+            series: &dyn exposition::Series,
+            point: Point<'_>,
+        ) -> Result<(), exposition::Stop> {
+            let labels = series.labels().ok().map(Labels::new);
+            assert!(
+                labels.as_ref().is_none_or(|labels| !labels.metric().is_empty()),
+                "a point without a name"
+            );
+            if let exposition::Value::Native(native) = point.value {
+                let mut coarse = native.clone();
+                coarse.fit(4);
+                // Counts of a bucket end at what 64 bits hold.
+                if sum(native) <= u128::from(u64::MAX) {
+                    assert_eq!(sum(native), sum(&coarse), "merging buckets loses nothing");
+                }
+            }
+            self.0.push((series.key().to_vec(), labels));
+            Ok(())
+        }
+    }
+    fn sum(native: &exposition::Native) -> u128 {
+        [&native.positive, &native.negative].iter().flat_map(|side| &side.whole).map(|c| u128::from(*c)).sum()
+    }
+    for protocol in [Protocol::Text004, Protocol::OpenMetrics100, Protocol::Protobuf] {
+        let custom = bytes.len() % 2 == 1;
+        let options = exposition::Options { native: true, classic_too: true, custom };
+        let (mut once, mut twice) = (Points::default(), Points::default());
+        let result = exposition::parse(protocol, bytes, options, &mut once);
+        assert_eq!(exposition::parse(protocol, bytes, options, &mut twice), result);
+        assert_eq!(once, twice);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The way in: OTLP over gRPC and HTTP, remote write, Zipkin, files, and the mesh's control plane.
+//! The way in: OTLP over gRPC and HTTP, remote write, Zipkin, files, scraping, and the mesh's control plane.
 //!
 //! In: export requests and the mesh streams of proxies. Out: rows, through [`weir_storage::Writer`], and
 //! endpoints and hints to the proxies. A request is answered when its rows are on disk, never before;
@@ -15,6 +15,7 @@ mod body;
 mod collector;
 mod counters;
 mod encode;
+mod exposition;
 mod grpc;
 mod http;
 mod ingest;
@@ -22,6 +23,7 @@ mod jaeger;
 mod json;
 mod mesh;
 mod remote_write;
+pub mod scrape;
 mod status;
 mod zipkin;
 

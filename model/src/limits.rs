@@ -193,3 +193,28 @@ pub const FILE_METADATA_BYTES: usize = 256 << 20;
 pub const BLOCK_FILTER_BYTES: usize = 256 << 20;
 /// Bytes of a file that compaction writes, at most; from half of that on a file is left alone.
 pub const COMPACTED_FILE_BYTES: u64 = 256 << 20;
+
+/// Bytes of one exposition, uncompressed, whatever a job allows.
+pub const SCRAPE_BODY_BYTES: usize = 64 << 20;
+/// Scrapes under way at once; further ones wait their turn.
+pub const SCRAPES: usize = 1_000;
+/// Series of one target that are remembered from one scrape to the next.
+pub const SCRAPE_SERIES: usize = SERIES;
+/// Targets of one job, whatever it allows; further ones are left out and told.
+pub const SCRAPE_TARGETS: usize = 50_000;
+/// Targets of one job that are listed although relabelling dropped them, unless the job says less.
+pub const SCRAPE_DROPPED: usize = 10_000;
+/// Families of one target whose type and help are remembered.
+pub const SCRAPE_FAMILIES: usize = 100_000;
+/// Bytes of an answer of a discovery server.
+pub const DISCOVERY_BODY_BYTES: usize = 64 << 20;
+/// Bytes of a configuration file, or of a file that it names.
+pub const CONFIG_FILE_BYTES: u64 = 16 << 20;
+/// Files that one pattern of a configuration may match.
+pub const CONFIG_FILES: usize = 10_000;
+/// Services of one Consul that are watched; further ones are left out and told.
+pub const CONSUL_SERVICES: usize = 10_000;
+/// Sets of targets that wait to be taken by their job.
+pub const DISCOVERY_QUEUE: usize = 64;
+/// How far ahead of the clock the time of a scraped sample may be, as in Prometheus.
+pub const SCRAPE_AHEAD: Duration = Duration::from_secs(600);

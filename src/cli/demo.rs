@@ -57,6 +57,7 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
         samplings: Samplings::default(),
         acks: Acks::default(),
         telemetry: telemetry::Settings::default(),
+        prometheus: Default::default(),
         hints: if args.no_hints { Mode::DryRun } else { Mode::Enforce },
     };
     refuse_open_doors([args.otlp_grpc, args.otlp_http, args.http])?;

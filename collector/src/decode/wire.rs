@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(always)]
-    fn delimited(&mut self) -> Result<Self, Malformed> {
+    pub(crate) fn delimited(&mut self) -> Result<Self, Malformed> {
         let at = self.at();
         let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
         let Some((payload, rest)) = self.rest.split_at_checked(len) else {

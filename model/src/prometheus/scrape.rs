@@ -115,7 +115,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const NAMES: [(&str, Self); 5] = [
+    /// How many there are.
+    pub const COUNT: usize = 5;
+    const NAMES: [(&str, Self); Self::COUNT] = [
         ("PrometheusProto", Self::Protobuf),
         ("PrometheusText0.0.4", Self::Text004),
         ("PrometheusText1.0.0", Self::Text100),
