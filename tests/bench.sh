@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures of BENCHMARKS.md: all of them, or those that are named (ingest samples restart memory queries). Server
+# The figures of BENCHMARKS.md: all of them, or those that are named (ingest remote_write samples restart memory queries). Server
 # and generator have a core each; SPANS of the ingest run (4,000,000), of the queries (10,000,000), SECONDS_OF_LOAD
 # for the memory (600).
 set -euo pipefail
@@ -15,11 +15,12 @@ if [ ! -x "$python" ]; then
   "$python" -m pip install --quiet --requirement tests/bench/requirements.txt
 fi
 
-for part in "${@:-ingest samples restart memory queries}"; do
+for part in "${@:-ingest remote_write samples restart memory queries}"; do
   for name in $part; do
     echo "== $name"
     case $name in
       ingest) "$python" tests/bench/ingest.py "$scratch" "${SPANS:-4000000}" ;;
+      remote_write) "$python" tests/bench/remote_write.py "$scratch" ;;
       samples) "$python" tests/bench/samples.py "$scratch" ;;
       restart) "$python" tests/bench/restart.py "$scratch" ;;
       memory) "$python" tests/bench/memory.py "$scratch" "${SECONDS_OF_LOAD:-600}" ;;

@@ -3,9 +3,11 @@
 //!
 //! A value names its row; whatever lies between it and the row before it is null.
 
+mod lists;
+mod moment;
+
 use std::sync::Arc;
 
-use crate::schema;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, MapArray, NullBufferBuilder,
     PrimitiveArray, StringArray, StructArray,
@@ -16,7 +18,11 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
-use weir_model::UnixNanos;
+
+use crate::schema;
+
+pub use lists::Lists;
+pub use moment::{At, Moment};
 
 /// What is reserved for the texts of a column, at most: they may turn out shorter than the first.
 const RESERVED_BYTES: usize = 64 << 10;
@@ -219,63 +225,6 @@ impl<T: ArrowPrimitiveType> Values for Numbers<T> {
     }
 }
 
-/// Lists of numbers.
-#[derive(Debug)]
-pub struct Lists<T: ArrowPrimitiveType> {
-    /// Where each begins, and where the last one ends.
-    ends: Vec<i32>,
-    numbers: Vec<T::Native>,
-}
-
-impl<T: ArrowPrimitiveType> Default for Lists<T> {
-    fn default() -> Self {
-        Self { ends: vec![0], numbers: Vec::new() }
-    }
-}
-
-impl<T: ArrowPrimitiveType> Lists<T> {
-    /// Appends the list of `numbers`.
-    pub fn extend(&mut self, numbers: impl IntoIterator<Item = T::Native>) {
-        self.numbers.extend(numbers);
-        self.ends.push(end(self.numbers.len()));
-    }
-}
-
-impl<T: ArrowPrimitiveType> Values for Lists<T> {
-    type Value<'v> = &'v [T::Native];
-
-    fn push(&mut self, value: &[T::Native], _: usize) {
-        self.extend(value.iter().copied());
-    }
-
-    fn skip(&mut self, count: usize) {
-        self.ends.resize(self.ends.len() + count, end(self.numbers.len()));
-    }
-
-    fn again(&mut self, from: usize, times: usize) {
-        let lists = self.ends[from..].to_vec();
-        for _ in 0..times {
-            for list in lists.windows(2) {
-                self.numbers.extend_from_within(list[0] as usize..list[1] as usize);
-                self.ends.push(end(self.numbers.len()));
-            }
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.ends.len() - 1
-    }
-
-    fn finish(self, data_type: &DataType, valid: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-        let DataType::List(element) = data_type else {
-            return Err(ArrowError::SchemaError(format!("lists for a column of {data_type}")));
-        };
-        let numbers = Arc::new(PrimitiveArray::<T>::try_new(self.numbers.into(), None)?);
-        let ends = OffsetBuffer::new(self.ends.into());
-        Ok(Arc::new(ListArray::try_new(Arc::clone(element), ends, numbers, valid)?))
-    }
-}
-
 /// Truth values.
 #[derive(Debug)]
 pub struct Bools(BooleanBufferBuilder);
@@ -373,80 +322,6 @@ impl Sparse<Texts> {
         if !text.is_empty() {
             self.push(row, text);
         }
-    }
-}
-
-/// A moment as tables hold it: Unix microseconds, and the nanoseconds (0 to 999) that they leave out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct At {
-    micros: i64,
-    nanos: i16,
-}
-
-impl At {
-    /// From Unix nanoseconds.
-    #[inline]
-    pub fn from_nanos(nanos: u64) -> Self {
-        let (micros, nanos) = UnixNanos(nanos).to_columns();
-        Self { micros, nanos }
-    }
-
-    /// From Unix milliseconds, which may be before 1970.
-    #[inline]
-    pub fn from_millis(millis: i64) -> Self {
-        Self { micros: millis.saturating_mul(1_000), nanos: 0 }
-    }
-
-    /// The day, in days since 1970.
-    #[inline]
-    pub fn day(self) -> i32 {
-        crate::series::day_of(self.micros)
-    }
-
-    pub(crate) fn parts(self) -> (i64, i16) {
-        (self.micros, self.nanos)
-    }
-}
-
-/// A column of moments.
-#[derive(Debug, Default)]
-pub struct Moment {
-    micros: Vec<i64>,
-    nanos: Vec<i16>,
-}
-
-impl Moment {
-    /// With room for `rows` of them.
-    pub fn with_capacity(rows: usize) -> Self {
-        Self { micros: Vec::with_capacity(rows), nanos: Vec::with_capacity(rows) }
-    }
-
-    /// A moment in Unix nanoseconds.
-    pub fn push(&mut self, nanos: u64) {
-        self.push_at(At::from_nanos(nanos));
-    }
-
-    /// A moment as columns hold it.
-    #[inline]
-    pub fn push_at(&mut self, at: At) {
-        self.micros.push(at.micros);
-        self.nanos.push(at.nanos);
-    }
-
-    /// Makes row number `row` say `at`, if that is earlier.
-    pub fn set_earlier(&mut self, row: usize, at: At) {
-        if let (Some(micros), Some(nanos)) = (self.micros.get_mut(row), self.nanos.get_mut(row))
-            && (at.micros, at.nanos) < (*micros, *nanos)
-        {
-            (*micros, *nanos) = (at.micros, at.nanos);
-        }
-    }
-
-    /// Its two columns.
-    pub fn columns(self) -> [ArrayRef; 2] {
-        let micros =
-            PrimitiveArray::<TimestampMicrosecondType>::new(self.micros.into(), None).with_timezone("UTC");
-        [Arc::new(micros), Arc::new(PrimitiveArray::<Int16Type>::new(self.nanos.into(), None))]
     }
 }
 
