@@ -10,6 +10,7 @@ mod load;
 mod promql;
 mod proxy;
 mod query;
+mod rules;
 mod serve;
 mod storage;
 
@@ -48,6 +49,9 @@ enum Verb {
     /// PromQL tools
     #[command(subcommand)]
     Promql(promql::PromqlVerb),
+    /// Check and test recording and alerting rules
+    #[command(subcommand)]
+    Rules(rules::RulesVerb),
 }
 
 /// What a verb ends with when it was asked wrongly; everything else that fails exits with 1.
@@ -67,6 +71,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Load(args) => load::run(args),
         Verb::Storage(verb) => storage::run(verb),
         Verb::Promql(args) => promql::run(args),
+        Verb::Rules(verb) => rules::run(verb),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -218,3 +218,45 @@ pub const CONSUL_SERVICES: usize = 10_000;
 pub const DISCOVERY_QUEUE: usize = 64;
 /// How far ahead of the clock the time of a scraped sample may be, as in Prometheus.
 pub const SCRAPE_AHEAD: Duration = Duration::from_secs(600);
+/// Bytes of a file of rules, or of tests of rules.
+pub const RULE_FILE_BYTES: usize = 16 << 20;
+/// Groups of a file, and of all files together.
+pub const RULE_GROUPS: usize = 10_000;
+/// Rules of a file, and of all files together.
+pub const RULES: usize = 100_000;
+/// Labels that a rule or its group adds.
+pub const RULE_LABELS: usize = SERIES_LABELS;
+/// Mistakes of a file that are told; a person who has put these right runs the check again.
+pub const RULE_MISTAKES: usize = 1_000;
+/// How long the query of a rule may take: a group that waits for longer evaluates nothing.
+pub const RULE_QUERY: Duration = Duration::from_secs(120);
+/// Samples that one evaluation of a rule may yield; more of them fail it.
+pub const RULE_RESULTS: usize = 200_000;
+/// Alerts of one rule that are pending or firing; more of them fail its evaluation and are forgotten.
+pub const ALERTS_PER_RULE: usize = 20_000;
+/// Series of removed rules that wait to be ended; further ones end by the look-back.
+pub const RULE_STALE_SERIES: usize = RULE_RESULTS;
+/// How long a resolved alert is kept, so that the notifiers hear of it even if they were away.
+pub const ALERT_RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
+/// Deepest nesting of a template's parts.
+pub const TEMPLATE_DEPTH: usize = 100;
+/// Bodies and pipelines within each other while a template is expanded: below a megabyte of stack.
+pub const TEMPLATE_CALLS: usize = 200;
+/// Parts that the expansion of a template visits.
+pub const TEMPLATE_STEPS: usize = 100_000;
+/// Bytes that a template may become.
+pub const TEMPLATE_TEXT_BYTES: usize = 64 << 10;
+/// Queries that the templates of one evaluation ask; each is asked once.
+pub const TEMPLATE_QUERIES: usize = 1_000;
+/// Alerts that wait to be sent to one receiver; beyond that the oldest go and are counted.
+pub const NOTIFY_QUEUE: usize = 10_000;
+/// Alerts of one request to a receiver.
+pub const NOTIFY_BATCH: usize = 64;
+/// How long a request to a receiver may take unless it is told otherwise.
+pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a request to a receiver is tried before its alerts are dropped and counted; they are told again anyway.
+pub const NOTIFY_TRIES: u32 = 4;
+/// Pause before the second try; it doubles with each.
+pub const NOTIFY_BACKOFF: Duration = Duration::from_millis(500);
+/// Firing alerts that a webhook remembers having been told of; further ones it hears of again.
+pub const NOTIFY_KNOWN: usize = 50_000;

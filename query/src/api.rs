@@ -25,6 +25,7 @@ use axum::routing::{get, post};
 use weir_model::{Clock, TenantId};
 
 use crate::engine::{Answer, Engine, SqlError, SqlQuery};
+use crate::rules::{Notifier, Rules};
 
 pub use error::ApiError;
 pub use status::status;
@@ -62,6 +63,11 @@ pub fn router(state: State) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(state)
+}
+
+/// Prometheus' routes about rules and alerts; they read what runs, not what is stored.
+pub fn rules(rules: Rules, notifier: Notifier) -> Router {
+    prometheus::rules::routes(rules, notifier)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub mod promql;
 
 pub mod analysis;
 
+pub mod rules;
+
 pub mod live;
 
 pub mod api;

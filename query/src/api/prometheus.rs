@@ -12,6 +12,7 @@ mod exemplars;
 mod labels;
 mod metadata;
 mod params;
+pub(super) mod rules;
 
 use std::fmt::Display;
 

@@ -23,7 +23,7 @@ use super::features::Features;
 use super::parser;
 use super::plan::{Options, Plan, TimeRange};
 use super::source::MemorySource;
-use super::value::{Answer, Grid};
+use super::value::{Answer, Grid, Sample};
 use crate::engine::Engine;
 
 use parse::{Command, Eval, Load};
@@ -75,6 +75,12 @@ pub fn options() -> Options {
         start_timestamps: true,
         ..Options::default()
     }
+}
+
+/// The series that a line such as `up{job="a"} 1+1x5 _ stale` names, and its points, gaps among them.
+pub(crate) fn series(line: &str) -> Option<(Labels, Vec<Sample>)> {
+    let (labels, rest) = parse::split_series(line.trim())?;
+    Some((labels, points::points(rest)?))
 }
 
 /// Runs the script `text` on series in memory.

@@ -45,6 +45,11 @@ impl Params {
         value.filter(|value| !value.is_empty())
     }
 
+    /// Every value of `name`.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
     /// The moment `name` in Unix milliseconds.
     pub(super) fn time(&self, name: &str) -> Result<i64, ApiError> {
         let text = self.get(name).unwrap_or_default();

@@ -277,7 +277,7 @@ fn result(line: usize, text: &str, results: &mut Results) -> Result<(), ScriptEr
 }
 
 /// The labels that a line begins with, and what follows them.
-fn split_series(text: &str) -> Option<(Labels, &str)> {
+pub(super) fn split_series(text: &str) -> Option<(Labels, &str)> {
     let name =
         text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
     let after = text[name..].trim_start();
