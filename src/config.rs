@@ -4,6 +4,7 @@
 //! A flag wins over its `WEIR_*` variable, the variable over the file, the file over the default.
 
 mod prometheus;
+mod promql;
 mod retention;
 mod sampling;
 mod units;
@@ -19,6 +20,9 @@ use weir_model::hint::Mode;
 use weir_model::{TenantId, limits};
 use weir_storage::{Ack, Acks, Retention, Samplings};
 
+pub(crate) use promql::Promql;
+
+use crate::features::Features;
 use crate::{export, telemetry};
 
 /// The configuration of `weir serve` as meant: validated, with defaults filled in.
@@ -52,6 +56,10 @@ pub(crate) struct Config {
     pub(crate) hints: Mode,
     /// Prometheus' own configuration, and how the names in it are found.
     pub(crate) prometheus: prometheus::Settings,
+    /// How PromQL is answered.
+    pub(crate) promql: Promql,
+    /// What is on that Prometheus has off by default.
+    pub(crate) features: Features,
 }
 
 /// The keys that flags and variables can set, as typed.
@@ -111,6 +119,24 @@ pub(crate) struct Overrides {
     /// DNS server for dns_sd_configs [default: the system's]
     #[arg(long, env = "WEIR_PROMETHEUS_DNS_SERVER", value_name = "IP[:PORT]")]
     pub(crate) dns_server: Option<String>,
+    /// How long a PromQL query may take [default: 2m]
+    #[arg(long, env = "WEIR_PROMQL_TIMEOUT", value_name = "DURATION")]
+    pub(crate) promql_timeout: Option<String>,
+    /// Samples that a PromQL query may hold [default: 50000000]
+    #[arg(long, env = "WEIR_PROMQL_MAX_SAMPLES", value_name = "COUNT")]
+    pub(crate) promql_max_samples: Option<String>,
+    /// Series that a selector in a PromQL query may match [default: 1000000]
+    #[arg(long, env = "WEIR_PROMQL_MAX_SERIES", value_name = "COUNT")]
+    pub(crate) promql_max_series: Option<String>,
+    /// Queries that run at once; others wait [default: 20]
+    #[arg(long, env = "WEIR_PROMQL_MAX_CONCURRENCY", value_name = "COUNT")]
+    pub(crate) promql_max_concurrency: Option<String>,
+    /// How long a sample stands for its series in PromQL [default: 5m]
+    #[arg(long, env = "WEIR_PROMQL_LOOKBACK_DELTA", value_name = "DURATION")]
+    pub(crate) promql_lookback_delta: Option<String>,
+    /// Features of Prometheus to turn on, by Prometheus' names, with commas between them
+    #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "NAME,…")]
+    pub(crate) enable_feature: Vec<String>,
 }
 
 /// Something wrong in the configuration.
@@ -200,6 +226,7 @@ impl Written {
 
     fn add_overrides(&mut self, overrides: Overrides) {
         let insecure = overrides.insecure_listen.then(|| "true".to_owned());
+        let features = Some(overrides.enable_feature.join(",")).filter(|names| !names.is_empty());
         for (path, value) in [
             ("data_dir", overrides.data_dir),
             ("tenant", overrides.tenant),
@@ -219,6 +246,12 @@ impl Written {
             ("prometheus.config", overrides.prometheus_config),
             ("prometheus.add_host", overrides.add_host),
             ("prometheus.dns_server", overrides.dns_server),
+            ("promql.timeout", overrides.promql_timeout),
+            ("promql.max_samples", overrides.promql_max_samples),
+            ("promql.max_series", overrides.promql_max_series),
+            ("promql.max_concurrency", overrides.promql_max_concurrency),
+            ("promql.lookback_delta", overrides.promql_lookback_delta),
+            ("enable_feature", features),
         ] {
             if let Some(value) = value {
                 self.0.insert(path.to_owned(), value);
@@ -268,6 +301,9 @@ impl Written {
                 "enforce" => Some(Mode::Enforce),
                 _ => None,
             }),
+            promql: take.promql(),
+            features: take
+                .value("enable_feature", "names", Features::default(), |text| Some(Features::named(text))),
         };
         take.refuse_open_doors(&mut config);
         let Take { mut mistakes, .. } = take;

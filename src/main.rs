@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod demo;
 mod export;
+mod features;
 mod glob;
 mod import;
 mod load;

@@ -20,6 +20,7 @@ use weir_collector::scrape::{self, Scraper};
 use weir_model::Clock;
 use weir_model::hint::HintSet;
 use weir_query::analysis;
+use weir_query::api::Settings;
 use weir_query::engine::{Engine, EngineOptions};
 use weir_query::live::Live;
 use weir_storage::Storage;
@@ -110,8 +111,11 @@ pub(crate) async fn start(
         async move { stopped.run_until_cancelled(reload_on_hangup(reloading)).await.unwrap_or(Ok(())) },
     );
 
-    let engine = Arc::new(Engine::new(storage.clone(), EngineOptions::new(clock.clone()))?);
-    let state = weir_query::api::State { engine, tenant: config.tenant.clone(), clock };
+    let queries = config.promql.max_concurrency;
+    let options = EngineOptions { queries, ..EngineOptions::new(clock.clone()) };
+    let engine = Arc::new(Engine::new(storage.clone(), options)?);
+    let mut state = weir_query::api::State::new(engine, config.tenant.clone(), clock);
+    state.prometheus = Arc::new(prometheus_settings(config, &state.clock, http.local_addr()?));
     let from_prometheus = collector.prometheus_router();
     let metrics_of = (storage.clone(), collector, live.clone(), scraper.clone());
     let metrics = move || {
@@ -191,6 +195,22 @@ impl Server {
         }
         self.storage.close().await.context("the last rows stay in the write-ahead log")
     }
+}
+
+/// How the routes of Prometheus behave.
+fn prometheus_settings(config: &Config, clock: &Clock, http: SocketAddr) -> Settings {
+    config.features.announce();
+    let mut settings = Settings::new(clock);
+    let promql = &config.promql;
+    settings.timeout = promql.timeout;
+    settings.options.samples = promql.max_samples;
+    settings.options.series = promql.max_series;
+    settings.options.lookback_ms = i64::try_from(promql.lookback_delta.as_millis()).unwrap_or(i64::MAX);
+    config.features.apply(&mut settings.options);
+    settings.folder = config.data_dir.clone();
+    let flags = [("enable-feature", config.features.list()), ("web.listen-address", http.to_string())];
+    settings.flags = flags.map(|(name, value)| (name.to_owned(), value)).into();
+    settings
 }
 
 /// Answers a request within a span of its own.

@@ -143,8 +143,22 @@ pub const PROMQL_POINTS: usize = 11_000;
 pub const QUERY_DEADLINE: Duration = Duration::from_secs(60);
 /// Memory that all running queries share.
 pub const QUERY_MEMORY_BYTES: usize = 4 << 30;
-/// Queries running at once; further ones wait their turn within their deadline.
-pub const QUERIES: usize = 16;
+/// Queries running at once, as Prometheus; further ones wait their turn within their deadline …
+pub const QUERIES: usize = 20;
+/// … and this many may: those beyond are refused, since hardly any would have its turn in time.
+pub const QUERIES_WAITING: usize = 1_000;
+/// How long a PromQL query may take unless configured, as Prometheus.
+pub const PROMQL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Series that one selector of a PromQL query may match: label sets of some 500 bytes each.
+pub const PROMQL_SERIES: usize = 1_000_000;
+/// Remote reads running at once, as Prometheus; further ones wait.
+pub const REMOTE_READS: usize = 10;
+/// Bytes of a remote read's request, before and after decompression.
+pub const REMOTE_READ_REQUEST_BYTES: usize = 1 << 20;
+/// Bytes of a frame of a streamed remote read, as Prometheus: the readers of others take no larger ones.
+pub const REMOTE_READ_FRAME_BYTES: usize = 1 << 20;
+/// Entries of each list in `status/tsdb`, as Prometheus.
+pub const TSDB_STATUS_ENTRIES: usize = 10_000;
 
 /// Edges (client, server, endpoint, protocol) that the analysis keeps state for.
 pub const ANALYSIS_EDGES: usize = 10_000;

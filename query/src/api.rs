@@ -28,6 +28,9 @@ use crate::engine::{Answer, Engine, SqlError, SqlQuery};
 use crate::rules::{Notifier, Rules};
 
 pub use error::ApiError;
+#[cfg(any(test, fuzzing))]
+pub(crate) use prometheus::tree;
+pub use prometheus::{Settings, like_prometheus};
 pub use status::status;
 pub use window::parse_time;
 
@@ -40,9 +43,17 @@ pub struct State {
     pub tenant: TenantId,
     /// What `now` means in a query.
     pub clock: Clock,
+    /// How the routes of Prometheus behave.
+    pub prometheus: Arc<Settings>,
 }
 
 impl State {
+    /// Routes over `engine` with the defaults of Prometheus.
+    pub fn new(engine: Arc<Engine>, tenant: TenantId, clock: Clock) -> Self {
+        let prometheus = Arc::new(Settings::new(&clock));
+        Self { engine, tenant, clock, prometheus }
+    }
+
     /// Answers a question that a route made up.
     async fn ask(&self, text: &str) -> Result<Answer, SqlError> {
         self.engine.sql(&self.tenant, &SqlQuery::new(text)).await

@@ -50,6 +50,8 @@ pub struct EngineOptions {
     pub deadline: Duration,
     /// Queries running at once.
     pub queries: usize,
+    /// Queries waiting for their turn.
+    pub waiting: usize,
     /// Rows of an answer.
     pub rows: usize,
 }
@@ -63,6 +65,7 @@ impl EngineOptions {
             memory_bytes: limits::QUERY_MEMORY_BYTES,
             deadline: limits::QUERY_DEADLINE,
             queries: limits::QUERIES,
+            waiting: limits::QUERIES_WAITING,
             rows: limits::SQL_ROWS,
         }
     }
@@ -174,7 +177,21 @@ impl Engine {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.pool.run(work).await
+        self.pool.run(self.pool.deadline(), work).await
+    }
+
+    /// The same within another deadline than the engine's.
+    pub async fn run_within<F>(&self, deadline: Duration, work: F) -> Result<F::Output, Interrupted>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.pool.run(deadline, work).await
+    }
+
+    /// How many queries run now.
+    pub fn running(&self) -> usize {
+        self.pool.running()
     }
 
     /// Answers `query` over what `tenant` has stored now.

@@ -16,5 +16,10 @@ pub mod live;
 
 pub mod api;
 
+/// For fuzzing alone.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 pub(crate) mod testdata;

@@ -8,8 +8,9 @@ use weir_model::hint::Mode;
 use weir_model::{TenantId, limits};
 use weir_storage::{Acks, Retention, Samplings};
 
-use crate::config::Config;
+use crate::config::{Config, Promql};
 use crate::demo::{DemoArgs, DemoVerb, Shop};
+use crate::features::Features;
 use crate::{demo, process, serve, telemetry};
 
 /// What is logged while a person watches: trouble only. Proxies report what the person does to them.
@@ -59,6 +60,8 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
         telemetry: telemetry::Settings::default(),
         prometheus: Default::default(),
         hints: if args.no_hints { Mode::DryRun } else { Mode::Enforce },
+        promql: Promql::default(),
+        features: Features::default(),
     };
     refuse_open_doors([args.otlp_grpc, args.otlp_http, args.http])?;
     let server =

@@ -56,7 +56,7 @@ pub use integrity::{Checked, Damaged};
 pub use retention::{Keep, Retention};
 pub use sampling::{Sampling, Samplings, Slow};
 pub use schema::Table;
-pub use series::{Known, LabelMatcher, Labels, MatchOp, SeriesIndex};
+pub use series::{Cardinality, Days, Known, LabelMatcher, Labels, MatchOp, SeriesIndex};
 pub use snapshot::{Bound, Cursor, DataFile, Snapshot, TableSnapshot};
 pub use store::{Acked, Options, Status, Storage, TableStatus, WriteBatch, Writer};
 

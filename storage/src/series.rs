@@ -6,8 +6,12 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use weir_model::SeriesId;
 
+mod cardinality;
+mod days;
 mod index;
 
+pub use cardinality::Cardinality;
+pub use days::Days;
 pub use index::SeriesIndex;
 
 /// A label set sorted by name, `__name__` included; cheap to clone.

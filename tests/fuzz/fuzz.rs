@@ -53,7 +53,10 @@ static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
 
 fuzz_target!(
     init: {
-        let targets = || weir_collector::fuzzing::TARGETS.into_iter().chain(weir_storage::fuzzing::TARGETS);
+        let targets = || {
+            let all = weir_collector::fuzzing::TARGETS.into_iter().chain(weir_storage::fuzzing::TARGETS);
+            all.chain(weir_query::fuzzing::TARGETS)
+        };
         let wanted = std::env::var("WEIR_FUZZ_TARGET").unwrap_or_default();
         let Some((_, target)) = targets().find(|(name, _)| *name == wanted) else {
             let names: Vec<_> = targets().map(|(name, _)| name).collect();

@@ -30,7 +30,7 @@ impl ApiError {
 impl From<SqlError> for ApiError {
     fn from(error: SqlError) -> Self {
         let status = match error.code {
-            "deadline" | "memory" => StatusCode::SERVICE_UNAVAILABLE,
+            "busy" | "deadline" | "memory" => StatusCode::SERVICE_UNAVAILABLE,
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };

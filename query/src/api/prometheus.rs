@@ -6,42 +6,69 @@
 //! long. Parameters, messages and the format of numbers are Prometheus', too.
 
 mod answer;
+mod cors;
 mod error;
 mod escape;
 mod exemplars;
+mod expression;
+mod federate;
 mod labels;
 mod metadata;
 mod params;
+mod read;
 pub(super) mod rules;
+mod samples;
+mod settings;
+mod status;
 
 use std::fmt::Display;
 
 use axum::Router;
 use axum::extract;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
 use serde_json::json;
+use tower_http::compression::CompressionLayer;
 use weir_model::limits::PROMQL_POINTS;
 
 use super::State;
 use crate::promql::value::Grid;
-use crate::promql::{Options, Output, Question, TimeRange, ask};
+use crate::promql::{Output, Question, TimeRange, ask};
 use answer::Remarks;
 use error::ApiError;
 use params::Params;
 
-/// The routes under `/api/v1`.
+#[cfg(any(test, fuzzing))]
+pub(crate) use expression::tree;
+pub use settings::Settings;
+
+/// The routes under `/api/v1`, and `/federate`.
 pub(super) fn routes() -> Router<State> {
-    Router::new()
+    let routes = Router::new()
         .route("/api/v1/query", get(instant).post(instant))
         .route("/api/v1/query_range", get(range).post(range))
         .route("/api/v1/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
+        .route("/api/v1/format_query", get(expression::format).post(expression::format))
+        .route("/api/v1/parse_query", get(expression::parse).post(expression::parse))
         .route("/api/v1/labels", get(labels::names).post(labels::names))
         .route("/api/v1/label/{name}/values", get(labels::values))
         .route("/api/v1/series", get(labels::series).post(labels::series))
         .route("/api/v1/metadata", get(metadata::metadata))
-        .route("/api/v1/status/buildinfo", get(build_info))
+        .route("/api/v1/status/buildinfo", get(status::build_info))
+        .route("/api/v1/status/runtimeinfo", get(status::runtime_info))
+        .route("/api/v1/status/flags", get(status::flags))
+        .route("/api/v1/status/tsdb", get(status::tsdb))
+        .route("/api/v1/status/walreplay", get(status::wal_replay))
+        .route("/federate", get(federate::federate));
+    // What remote read answers is compressed already.
+    like_prometheus(routes).route("/api/v1/read", post(read::read))
+}
+
+/// `routes` with what Prometheus does for each of its own: pages of any origin may read the answers, `OPTIONS`
+/// is answered, and whoever accepts gzip gets it.
+pub fn like_prometheus<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes.layer(CompressionLayer::new()).layer(axum::middleware::from_fn(cors::cors))
 }
 
 /// `query` at `time`, or now.
@@ -81,11 +108,12 @@ async fn answered(
     limit: usize,
 ) -> Result<Response, ApiError> {
     let text = params.get("query").unwrap_or_default().to_owned();
-    let mut options = Options::default();
+    let settings = &state.prometheus;
+    let mut options = settings.options.clone();
     if let Some(lookback) = params.lookback_ms()? {
         options.lookback_ms = lookback;
     }
-    let timeout = params.timeout()?;
+    let timeout = Some(settings.timeout(params.timeout()?));
     let question = Question { text: text.clone(), time, options, timeout };
     let mut answer = ask(&state.engine, &state.tenant, question).await?;
     // An answer of many series takes a while to write out: not on the threads that serve connections.
@@ -139,20 +167,6 @@ fn success(data: &impl Display, remarks: &Remarks) -> Response {
     }
     body.push('}');
     ([(CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-/// The version whose behaviour this API has, and that of the program. There are no `features`: a data
-/// source that finds them takes this for another product.
-async fn build_info() -> Response {
-    let data = json!({
-        "version": "3.14.0",
-        "revision": concat!("weir-", env!("CARGO_PKG_VERSION")),
-        "branch": "",
-        "buildUser": "",
-        "buildDate": "",
-        "goVersion": "",
-    });
-    success(&data, &Remarks::default())
 }
 
 #[cfg(test)]

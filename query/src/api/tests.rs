@@ -12,7 +12,7 @@ mod graph;
 
 fn state() -> State {
     let engine = testdata::engine(testdata::shop());
-    State { engine, tenant: TenantId::default(), clock: testdata::clock() }
+    State::new(engine, TenantId::default(), testdata::clock())
 }
 
 async fn send(state: &State, request: Request<Body>) -> (StatusCode, String, Vec<u8>) {

@@ -70,6 +70,7 @@ pub(super) fn interrupted(interrupted: &Interrupted) -> SqlError {
     match interrupted {
         Interrupted::Deadline(_) => SqlError::new("deadline", interrupted.to_string())
             .with_hint("narrow the time range, or filter by `service`"),
+        Interrupted::Queued(_) | Interrupted::Full(_) => SqlError::new("busy", interrupted.to_string()),
         Interrupted::Panicked(_) | Interrupted::Stopped => SqlError::new("internal", interrupted.to_string()),
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::EngineOptions;
@@ -22,6 +23,12 @@ pub enum Interrupted {
     /// It took too long, waiting included.
     #[error("query took longer than {} s", .0.as_secs_f64())]
     Deadline(Duration),
+    /// It was not its turn in time.
+    #[error("query timed out in query queue: {} s went by and others still ran; ask again later", .0.as_secs_f64())]
+    Queued(Duration),
+    /// As many others wait already as may.
+    #[error("{0} queries wait for their turn already; ask again later")]
+    Full(usize),
     /// It panicked, which is a fault of this program.
     #[error("query failed inside: {0}")]
     Panicked(String),
@@ -35,6 +42,9 @@ pub(super) struct Pool {
     handle: Handle,
     runtime: Option<Runtime>,
     turns: Arc<Semaphore>,
+    queries: usize,
+    waiting: Semaphore,
+    places: usize,
     deadline: Duration,
 }
 
@@ -50,33 +60,54 @@ impl Pool {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
             turns: Arc::new(Semaphore::new(options.queries.max(1))),
+            queries: options.queries.max(1),
+            waiting: Semaphore::new(options.waiting),
+            places: options.waiting,
             deadline: options.deadline,
         })
     }
 
-    pub(super) async fn run<F>(&self, work: F) -> Result<F::Output, Interrupted>
+    /// How many queries run now.
+    pub(super) fn running(&self) -> usize {
+        self.queries - self.turns.available_permits()
+    }
+
+    /// The deadline of queries that have none of their own.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(super) async fn run<F>(&self, deadline: Duration, work: F) -> Result<F::Output, Interrupted>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let turns = Arc::clone(&self.turns);
-        let whole = async {
-            let turn = turns.acquire_owned().await.map_err(|_| Interrupted::Stopped)?;
-            // The turn moves into the task: it ends when the work does, not when the caller gives up.
-            let task = self.handle.spawn(async move {
-                let output = work.await;
-                drop(turn);
-                output
-            });
-            AbortOnDropHandle::new(task).await.map_err(|error| {
-                if error.is_panic() {
-                    Interrupted::Panicked(panic_text(error.into_panic()))
-                } else {
-                    Interrupted::Stopped
-                }
-            })
-        };
-        tokio::time::timeout(self.deadline, whole).await.map_err(|_| Interrupted::Deadline(self.deadline))?
+        let asked = Instant::now();
+        let turn = self.turn(deadline).await?;
+        // The turn moves into the task: it ends when the work does, not when the caller gives up.
+        let task = AbortOnDropHandle::new(self.handle.spawn(async move {
+            let output = work.await;
+            drop(turn);
+            output
+        }));
+        let ended = tokio::time::timeout_at(asked + deadline, task).await;
+        ended.map_err(|_| Interrupted::Deadline(deadline))?.map_err(|error| {
+            if error.is_panic() {
+                Interrupted::Panicked(panic_text(error.into_panic()))
+            } else {
+                Interrupted::Stopped
+            }
+        })
+    }
+
+    /// The right to run, at once or after a wait in a queue of bounded length.
+    async fn turn(&self, deadline: Duration) -> Result<OwnedSemaphorePermit, Interrupted> {
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
+            return Ok(turn);
+        }
+        let _place = self.waiting.try_acquire().map_err(|_| Interrupted::Full(self.places))?;
+        let turn = tokio::time::timeout(deadline, Arc::clone(&self.turns).acquire_owned()).await;
+        turn.map_err(|_| Interrupted::Queued(deadline))?.map_err(|_| Interrupted::Stopped)
     }
 }
 

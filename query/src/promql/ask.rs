@@ -22,7 +22,7 @@ pub struct Question {
     pub time: TimeRange,
     /// How it is evaluated.
     pub options: Options,
-    /// How long it may take; the engine's deadline holds besides.
+    /// How long it may take; as long as the engine's queries do where nothing is said.
     pub timeout: Option<Duration>,
 }
 
@@ -44,7 +44,7 @@ pub async fn ask(engine: &Engine, tenant: &TenantId, question: Question) -> Resu
     answer(engine, tenant, plan, question.timeout).await
 }
 
-/// Fetches for `plan` and evaluates it, within `timeout` and the engine's deadline.
+/// Fetches for `plan` and evaluates it, within `timeout` or else the engine's deadline.
 pub(super) async fn answer(
     engine: &Engine,
     tenant: &TenantId,
@@ -55,6 +55,7 @@ pub(super) async fn answer(
     let snapshot = engine.snapshot(tenant);
     let session = engine.session();
     let source = SnapshotSource::new(snapshot, engine.series(tenant), session.clone());
+    let source = source.limited(plan.options().series);
     let cancel = CancelOnDrop::default();
     let cancelled = Arc::clone(&cancel.0);
     let work = async move {
@@ -64,10 +65,12 @@ pub(super) async fn answer(
         Engine::warnings(&session).into_iter().for_each(|warning| answer.annotations.note(warning));
         Ok(answer)
     };
-    let timeout = timeout.unwrap_or(engine.options().deadline);
-    match tokio::time::timeout(timeout, engine.run(work)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(Interrupted::Deadline(_))) | Err(_) => Err(Error::timeout()),
-        Ok(Err(interrupted)) => Err(Error::internal(interrupted)),
+    let deadline = timeout.unwrap_or(engine.options().deadline);
+    match engine.run_within(deadline, work).await {
+        Ok(answer) => answer,
+        Err(Interrupted::Deadline(_)) => Err(Error::timeout()),
+        Err(Interrupted::Queued(_)) => Err(Error::queued()),
+        Err(full @ Interrupted::Full(_)) => Err(Error::unavailable(full)),
+        Err(interrupted) => Err(Error::internal(interrupted)),
     }
 }

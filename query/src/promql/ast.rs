@@ -1,6 +1,7 @@
 //! The expression tree as it was typed, each node with its place in the text.
 
 mod display;
+mod pretty;
 
 use weir_storage::LabelMatcher;
 
@@ -383,6 +384,8 @@ pub struct Shift {
 pub struct Selector {
     /// The conditions; a metric name is one on `__name__`.
     pub matchers: Vec<LabelMatcher>,
+    /// Whether the first condition is a metric name that stands before the braces.
+    pub named: bool,
     /// `[5m]`
     pub range: Option<Length>,
     /// `offset` and `@`.

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Execution,
     /// It took too long.
     Timeout,
+    /// Too many others are asked already.
+    Unavailable,
     /// Reading samples failed.
     Internal,
 }
@@ -60,6 +62,16 @@ impl Error {
     pub fn timeout() -> Self {
         let message = "query timed out in expression evaluation".to_owned();
         Self { kind: ErrorKind::Timeout, message, span: None }
+    }
+
+    /// It was not its turn in time.
+    pub fn queued() -> Self {
+        Self { message: "query timed out in query queue".to_owned(), ..Self::timeout() }
+    }
+
+    /// It may not even wait for its turn.
+    pub fn unavailable(message: impl fmt::Display) -> Self {
+        Self { kind: ErrorKind::Unavailable, message: message.to_string(), span: None }
     }
 
     /// Samples could not be read.

@@ -7,6 +7,7 @@ mod selector;
 mod tests;
 
 use weir_model::limits::{PROMQL_DEPTH, QUERY_BYTES};
+use weir_storage::LabelMatcher;
 
 use super::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Span};
 use super::error::Error;
@@ -30,6 +31,25 @@ pub fn parse(text: &str, features: Features) -> Result<Expr, Error> {
     }
     check::check(text, &expr)?;
     Ok(expr)
+}
+
+/// The conditions of the series selector that `text` is: a metric name, braces or both, and nothing else.
+pub fn parse_selector(text: &str) -> Result<Vec<LabelMatcher>, Error> {
+    if text.len() > QUERY_BYTES {
+        let message = format!("selector has {} bytes, at most {QUERY_BYTES} are allowed", text.len());
+        return Err(Error::bad_data(message));
+    }
+    let mut parser = Parser { text, tokens: lex(text)?, at: 0, depth: 0, features: Features::NONE };
+    let name = match parser.peek().clone() {
+        Token::Word(name) => Some((name, parser.advance().1)),
+        Token::Sign("{") => None,
+        _ => return Err(parser.unexpected("", "a selector")),
+    };
+    let selector = parser.any_selector(name)?;
+    if parser.peek() != &Token::End {
+        return Err(parser.unexpected("", ""));
+    }
+    Ok(selector.matchers)
 }
 
 struct Parser<'a> {

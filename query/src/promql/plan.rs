@@ -4,7 +4,7 @@ mod lower;
 
 use std::sync::atomic::AtomicBool;
 
-use weir_model::limits::{PROMQL_POINTS, PROMQL_SAMPLES};
+use weir_model::limits::{PROMQL_POINTS, PROMQL_SAMPLES, PROMQL_SERIES};
 use weir_storage::{LabelMatcher, Labels, MatchOp};
 
 use super::ast::{AggregateOp, BinaryOp, Expr, Extent, Grouping, Matching, Span, Type};
@@ -24,6 +24,8 @@ pub struct Options {
     pub default_step_ms: i64,
     /// Samples that may be loaded or made.
     pub samples: usize,
+    /// Series that one selector may match.
+    pub series: usize,
     /// Which experimental syntax is allowed.
     pub features: Features,
     /// Whether metric names are dropped at the end of the query rather than by each operator.
@@ -40,6 +42,7 @@ impl Default for Options {
             lookback_ms: 300_000,
             default_step_ms: 60_000,
             samples: PROMQL_SAMPLES,
+            series: PROMQL_SERIES,
             features: Features::NONE,
             delayed_name_removal: false,
             start_timestamps: false,
@@ -86,6 +89,11 @@ impl Plan {
         }
         let (root, selections) = lower::lower(expr, grid, &options)?;
         Ok(Self { root, kind: expr.kind(), time, selections, options })
+    }
+
+    /// How it is evaluated.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// What must be fetched.

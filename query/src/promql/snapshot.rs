@@ -16,13 +16,14 @@ use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 use tokio::runtime::Handle;
 use weir_model::SeriesId;
+use weir_model::limits::PROMQL_SERIES;
 use weir_storage::rows::STALE_BITS;
 use weir_storage::{Bound, DataFile, Labels, SeriesIndex, Snapshot, Table, TableSnapshot};
 
 use self::floats::{Floats, Places, Wanted};
 use self::histograms::Histograms;
 use super::error::Error;
-use super::source::{SampleSource, Samples, Selection, SeriesParts, SeriesSamples, Track};
+use super::source::{SampleSource, Samples, Selection, SeriesParts, SeriesSamples, Track, too_many_series};
 use crate::engine::SnapshotTable;
 
 /// Series ids that a filter lists; of more, the metric and the time are asked for and the rest is left out here.
@@ -37,12 +38,19 @@ pub struct SnapshotSource {
     snapshot: Snapshot,
     series: Arc<SeriesIndex>,
     session: SessionContext,
+    /// Series that a selection may match.
+    limit: usize,
 }
 
 impl SnapshotSource {
     /// The samples of `snapshot`, whose labels `series` knows; files are scanned in `session`.
     pub fn new(snapshot: Snapshot, series: Arc<SeriesIndex>, session: SessionContext) -> Self {
-        Self { snapshot, series, session }
+        Self { snapshot, series, session, limit: PROMQL_SERIES }
+    }
+
+    /// The same samples; a selection of more than `series` series fails.
+    pub fn limited(self, series: usize) -> Self {
+        Self { limit: series, ..self }
     }
 }
 
@@ -50,6 +58,9 @@ impl SnapshotSource {
 impl SampleSource for SnapshotSource {
     async fn select(&self, selection: &Selection, limit: usize) -> Result<Samples, Error> {
         let mut found = self.series.select(&selection.matchers);
+        if found.len() > self.limit {
+            return Err(too_many_series(found.len(), self.limit));
+        }
         if found.len() <= 2 * PART_SERIES {
             found.sort_by(|a, b| a.1.cmp(&b.1));
             return self.read(&found, selection, limit, None).await.map(Samples::Whole);

@@ -107,3 +107,10 @@ pub fn too_many(limit: usize) -> Error {
         "query processing would load too many samples into memory in query execution (limit {limit})"
     ))
 }
+
+/// The error for a selector that matches too many series.
+pub fn too_many_series(found: usize, limit: usize) -> Error {
+    Error::execution(format!(
+        "query processing would read {found} series for one selector (limit {limit}); add conditions on labels"
+    ))
+}

@@ -8,7 +8,7 @@ use weir_model::Clock;
 
 use super::*;
 use crate::tests::{self, NOON, batch, one, seen, series, times};
-use crate::{MatchOp, Options, Storage};
+use crate::{Days, MatchOp, Options, Storage};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const TODAY: i32 = (NOON / 86_400_000_000) as i32;
@@ -217,7 +217,7 @@ async fn series_that_ended_leave_the_index_and_others_are_found_as_before() {
     assert_eq!(index.len(), 3);
     expire(storage.shared()).await.unwrap();
     assert_eq!(index.len(), 2);
-    assert_eq!(index.label_values("job", &[]), ["lives", "new"]);
+    assert_eq!(index.label_values("job", &[], &Days::ALL), ["lives", "new"]);
     let matcher = crate::LabelMatcher::new("job", MatchOp::Equal, "new").unwrap();
     assert_eq!(index.select(&[matcher]).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [labels("new").id()]);
     assert_eq!(

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use arrow::array::RecordBatch;
 use weir_model::{SeriesId, limits};
 
-use super::{Known, LabelMatcher, Labels, MatchOp, series_of};
+use super::{Cardinality, Days, Known, LabelMatcher, Labels, MatchOp, series_of};
 
 /// The series of one tenant.
 #[derive(Debug)]
@@ -107,9 +107,14 @@ impl SeriesIndex {
 
     /// The series that satisfy every matcher, in order of id.
     pub fn select(&self, matchers: &[LabelMatcher]) -> Vec<(SeriesId, Labels)> {
+        self.select_on(matchers, &Days::ALL)
+    }
+
+    /// Those of them that have samples on any of `days`.
+    pub fn select_on(&self, matchers: &[LabelMatcher], days: &Days) -> Vec<(SeriesId, Labels)> {
         let index = self.read();
         let mut selected: Vec<_> =
-            index.matching(matchers).map(|(id, labels)| (id, labels.clone())).collect();
+            index.matching(matchers, days).map(|(id, labels)| (id, labels.clone())).collect();
         selected.sort_unstable_by_key(|(id, _)| *id);
         selected
     }
@@ -117,29 +122,38 @@ impl SeriesIndex {
     /// One of the series that satisfy every matcher.
     pub fn any(&self, matchers: &[LabelMatcher]) -> Option<(SeriesId, Labels)> {
         let index = self.read();
-        index.matching(matchers).next().map(|(id, labels)| (id, labels.clone()))
+        index.matching(matchers, &Days::ALL).next().map(|(id, labels)| (id, labels.clone()))
     }
 
-    /// Every label name in use among the series that satisfy every matcher, sorted.
-    pub fn label_names(&self, matchers: &[LabelMatcher]) -> Vec<String> {
+    /// Every label name in use among the series that satisfy every matcher and have samples on any of `days`,
+    /// sorted.
+    pub fn label_names(&self, matchers: &[LabelMatcher], days: &Days) -> Vec<String> {
         let index = self.read();
-        let names: BTreeSet<&str> = if matchers.is_empty() {
+        let names: BTreeSet<&str> = if matchers.is_empty() && days.is_all() {
             index.postings.keys().map(AsRef::as_ref).collect()
         } else {
-            index.matching(matchers).flat_map(|(_, labels)| labels.iter().map(|(name, _)| name)).collect()
+            let found = index.matching(matchers, days);
+            found.flat_map(|(_, labels)| labels.iter().map(|(name, _)| name)).collect()
         };
         names.into_iter().map(str::to_owned).collect()
     }
 
-    /// Every value of a label in use among the series that satisfy every matcher, sorted.
-    pub fn label_values(&self, name: &str, matchers: &[LabelMatcher]) -> Vec<String> {
+    /// Every value of a label in use among the series that satisfy every matcher and have samples on any of
+    /// `days`, sorted.
+    pub fn label_values(&self, name: &str, matchers: &[LabelMatcher], days: &Days) -> Vec<String> {
         let index = self.read();
-        let values: BTreeSet<&str> = if matchers.is_empty() {
+        let values: BTreeSet<&str> = if matchers.is_empty() && days.is_all() {
             index.postings.get(name).into_iter().flat_map(BTreeMap::keys).map(AsRef::as_ref).collect()
         } else {
-            index.matching(matchers).filter_map(|(_, labels)| labels.get(name)).collect()
+            index.matching(matchers, days).filter_map(|(_, labels)| labels.get(name)).collect()
         };
         values.into_iter().map(str::to_owned).collect()
+    }
+
+    /// How many series carry what; the `limit` most frequent of each kind.
+    pub fn cardinality(&self, limit: usize) -> Cardinality {
+        let index = self.read();
+        Cardinality::of(index.stored.len(), &index.postings, limit)
     }
 
     /// Takes note that the series' row is stored in the partition of each day. Rows whose id belongs to
@@ -222,9 +236,10 @@ impl Index {
         Labels(own.into())
     }
 
-    fn matching(&self, matchers: &[LabelMatcher]) -> impl Iterator<Item = (SeriesId, &Labels)> {
+    fn matching(&self, matchers: &[LabelMatcher], days: &Days) -> impl Iterator<Item = (SeriesId, &Labels)> {
         let numbers = self.select(matchers);
-        numbers.into_iter().filter_map(|number| self.series(number))
+        let lives = |id: SeriesId| self.by_id.get(&id).is_some_and(|series| days.meet(&series.days));
+        numbers.into_iter().filter_map(|number| self.series(number)).filter(move |(id, _)| lives(*id))
     }
 
     fn series(&self, number: u32) -> Option<(SeriesId, &Labels)> {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use weir_model::SeriesId;
 
 use super::index::SeriesIndex;
-use super::{Known, LabelMatcher, Labels, MatchOp, day_of, series_of};
+use super::{Days, Known, LabelMatcher, Labels, MatchOp, day_of, series_of};
 use crate::tests::series;
 use crate::{Storage, Table, WriteBatch, tests};
 
@@ -77,12 +77,12 @@ fn every_kind_of_matcher_selects_as_prometheus_does() {
         assert_eq!(jobs(&index, &nothing), Vec::<String>::new());
     }
     assert_eq!(index.select(&[]).len(), 4);
-    assert_eq!(index.label_names(&[]), ["__name__", "job"]);
-    assert_eq!(index.label_values("job", &[]), ["api", "api\nv2", "web"]);
+    assert_eq!(index.label_names(&[], &Days::ALL), ["__name__", "job"]);
+    assert_eq!(index.label_values("job", &[], &Days::ALL), ["api", "api\nv2", "web"]);
     let api = [matcher("job", Regex, "api.*")];
-    assert_eq!(index.label_values("job", &api), ["api", "api\nv2"]);
-    assert_eq!(index.label_names(&[matcher("job", Equal, "")]), ["__name__"]);
-    assert_eq!(index.label_values("nope", &[]), Vec::<String>::new());
+    assert_eq!(index.label_values("job", &api, &Days::ALL), ["api", "api\nv2"]);
+    assert_eq!(index.label_names(&[matcher("job", Equal, "")], &Days::ALL), ["__name__"]);
+    assert_eq!(index.label_values("nope", &[], &Days::ALL), Vec::<String>::new());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn labels_with_the_id_of_others_are_never_merged() {
     assert_eq!(index.known(id, &other, 1), Known::Collision);
     assert_eq!(index.labels(id), Some(first.clone()));
     assert_eq!(index.select(&[]), [(id, first)]);
-    assert_eq!(index.label_values("job", &[]), ["first"]);
+    assert_eq!(index.label_values("job", &[], &Days::ALL), ["first"]);
 }
 
 #[test]

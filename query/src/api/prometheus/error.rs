@@ -28,11 +28,30 @@ impl ApiError {
         Self::bad_data(format!("invalid parameter \"{name}\": {message}"))
     }
 
+    /// The same, because of the parameter `name`.
+    pub(super) fn of_parameter(self, name: &str) -> Self {
+        Self::parameter(name, self.message)
+    }
+
+    /// A fault of this server.
+    pub(super) fn internal(message: impl Display) -> Self {
+        Self { kind: "internal", message: message.to_string() }
+    }
+
+    /// The message alone, for routes that do not speak JSON; what cannot be answered is the client's to change.
+    pub(super) fn plain(self) -> Response {
+        let status = match self.status() {
+            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            status => status,
+        };
+        (status, format!("{}\n", self.message)).into_response()
+    }
+
     fn status(&self) -> StatusCode {
         match self.kind {
             "bad_data" => StatusCode::BAD_REQUEST,
             "execution" => StatusCode::UNPROCESSABLE_ENTITY,
-            "timeout" => StatusCode::SERVICE_UNAVAILABLE,
+            "timeout" | "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -44,6 +63,7 @@ impl From<Error> for ApiError {
             ErrorKind::BadData => return Self::parameter("query", error.message),
             ErrorKind::Execution => "execution",
             ErrorKind::Timeout => "timeout",
+            ErrorKind::Unavailable => "unavailable",
             ErrorKind::Internal => "internal",
         };
         Self { kind, message: error.message }
@@ -52,14 +72,22 @@ impl From<Error> for ApiError {
 
 impl From<Interrupted> for ApiError {
     fn from(interrupted: Interrupted) -> Self {
-        let kind = if matches!(interrupted, Interrupted::Deadline(_)) { "timeout" } else { "internal" };
+        let kind = match interrupted {
+            Interrupted::Deadline(_) | Interrupted::Queued(_) => "timeout",
+            Interrupted::Full(_) => "unavailable",
+            Interrupted::Panicked(_) | Interrupted::Stopped => "internal",
+        };
         Self { kind, message: interrupted.to_string() }
     }
 }
 
 impl From<SqlError> for ApiError {
     fn from(error: SqlError) -> Self {
-        let kind = if error.code == "deadline" { "timeout" } else { "internal" };
+        let kind = match error.code {
+            "deadline" => "timeout",
+            "busy" => "unavailable",
+            _ => "internal",
+        };
         Self { kind, message: error.message }
     }
 }

@@ -16,7 +16,7 @@ use super::{State, on_query_threads, success};
 use crate::api::{reader, text};
 use crate::engine::Answer;
 use crate::promql::ast::Expr;
-use crate::promql::{Features, parser};
+use crate::promql::parser;
 
 /// Series, and bytes of metric names, that the question lists; of more, the time is asked for and the rest is
 /// left out here.
@@ -35,7 +35,8 @@ pub(super) async fn exemplars(
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
     let query = params.get("query").unwrap_or_default();
-    let expr = parser::parse(query, Features::NONE).map_err(|error| ApiError::bad_data(error.message))?;
+    let expr = parser::parse(query, state.prometheus.options.features)
+        .map_err(|error| ApiError::bad_data(error.message))?;
     let mut all = Vec::new();
     selectors(&expr, &mut all);
     let index = state.engine.series(&state.tenant);

@@ -1,7 +1,7 @@
 //! Which labels, values and series there are.
 //!
-//! The answers come from the label index, which holds all living series: `start` and `end` are checked and
-//! do not narrow them.
+//! The answers come from the label index, which knows on which days a series has samples: `start` and `end`
+//! narrow them by whole days.
 
 use std::collections::BTreeSet;
 
@@ -22,11 +22,12 @@ pub(super) async fn names(
     extract::State(state): extract::State<State>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    params.check_window()?;
-    let (limit, selectors) = (params.limit()?, params.selectors()?);
+    let (limit, days, selectors) = (params.limit()?, params.days()?, params.selectors()?);
     let index = state.engine.series(&state.tenant);
-    on_query_threads(&state, move || texts(union(&selectors, |matchers| index.label_names(matchers)), limit))
-        .await
+    on_query_threads(&state, move || {
+        texts(union(&selectors, |matchers| index.label_names(matchers, &days)), limit)
+    })
+    .await
 }
 
 /// The values of one label among the series that `match[]` selects.
@@ -40,11 +41,10 @@ pub(super) async fn values(
     if name.is_empty() {
         return Err(ApiError::bad_data("invalid label name: \"\""));
     }
-    params.check_window()?;
-    let (limit, selectors) = (params.limit()?, params.selectors()?);
+    let (limit, days, selectors) = (params.limit()?, params.days()?, params.selectors()?);
     let index = state.engine.series(&state.tenant);
     on_query_threads(&state, move || {
-        texts(union(&selectors, |matchers| index.label_values(&name, matchers)), limit)
+        texts(union(&selectors, |matchers| index.label_values(&name, matchers, &days)), limit)
     })
     .await
 }
@@ -54,16 +54,16 @@ pub(super) async fn series(
     extract::State(state): extract::State<State>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    params.check_window()?;
-    let (limit, selectors) = (params.limit()?, params.selectors()?);
-    if selectors.is_empty() {
+    if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
+    let (limit, days) = (params.limit()?, params.days()?);
+    let selectors = params.selectors().map_err(|error| error.of_parameter("match[]"))?;
     let index = state.engine.series(&state.tenant);
     on_query_threads(&state, move || {
         let mut found: BTreeSet<Labels> = BTreeSet::new();
         for matchers in &selectors {
-            found.extend(index.select(matchers).into_iter().map(|(_, labels)| labels));
+            found.extend(index.select_on(matchers, &days).into_iter().map(|(_, labels)| labels));
         }
         let mut data = String::from("[");
         for (at, labels) in found.iter().take(most(limit)).enumerate() {

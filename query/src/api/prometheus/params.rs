@@ -1,16 +1,16 @@
 //! Parameters of a request: the query string, and the form in the body of a POST.
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::header::CONTENT_TYPE;
-use weir_storage::LabelMatcher;
+use weir_storage::{Days, LabelMatcher};
 
 use super::error::ApiError;
-use crate::promql::ast::{Expr, Extent, Shift};
-use crate::promql::{Features, duration, parser};
+use crate::promql::{duration, parser};
 
 /// Largest magnitude of a time or a duration in milliseconds: sums of some cannot overflow.
 const FARTHEST_MS: f64 = 1e15;
@@ -73,10 +73,15 @@ impl Params {
         })
     }
 
-    /// Checks `start` and `end` of a question about labels.
-    pub(super) fn check_window(&self) -> Result<(), ApiError> {
-        self.time_or("start", 0)?;
-        self.time_or("end", 0).map(|_| ())
+    /// The days from `start` to `end` of a question about labels.
+    pub(super) fn days(&self) -> Result<Days, ApiError> {
+        let (start, end) = (self.optional_time("start")?, self.optional_time("end")?);
+        Ok(Days::between(start, end))
+    }
+
+    /// Every value of `name`.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// The length `name` in milliseconds.
@@ -113,18 +118,34 @@ impl Params {
             Ok(limit) => {
                 usize::try_from(limit).map_err(|_| ApiError::parameter("limit", "limit must be non-negative"))
             }
-            Err(error) => Err(ApiError::parameter("limit", format_args!("cannot parse {text:?}: {error}"))),
+            Err(error) => {
+                let reason = match error.kind() {
+                    IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                Err(ApiError::parameter("limit", format_args!("strconv.Atoi: parsing {text:?}: {reason}")))
+            }
         }
     }
 
-    /// The selectors in `match[]`, each as its conditions.
+    /// The selectors in `match[]`, each as its conditions; none of them may select everything.
     pub(super) fn selectors(&self) -> Result<Vec<Vec<LabelMatcher>>, ApiError> {
-        self.0.iter().filter(|(name, _)| name == "match[]").map(|(_, text)| selector(text)).collect()
+        let mut selectors = Vec::new();
+        for text in self.all("match[]") {
+            selectors.push(parser::parse_selector(text).map_err(|error| ApiError::bad_data(error.message))?);
+        }
+        let empty = |matchers: &Vec<LabelMatcher>| matchers.iter().all(|matcher| matcher.matches(""));
+        if selectors.iter().any(empty) {
+            return Err(ApiError::bad_data("match[] must contain at least one non-empty matcher"));
+        }
+        Ok(selectors)
     }
 }
 
 fn not_a_duration(text: &str) -> String {
-    format!("cannot parse {text:?} to a valid duration")
+    let overflows = text.parse::<f64>().is_ok_and(|seconds| seconds.abs() > FARTHEST_MS / 1000.0);
+    let reason = if overflows { ". It overflows int64" } else { "" };
+    format!("cannot parse {text:?} to a valid duration{reason}")
 }
 
 /// Unix seconds or RFC 3339.
@@ -143,23 +164,6 @@ fn duration_ms(text: &str) -> Option<f64> {
         Err(_) => duration::read_ms(text)? as f64,
     };
     (ms.abs() <= FARTHEST_MS).then_some(ms)
-}
-
-fn selector(text: &str) -> Result<Vec<LabelMatcher>, ApiError> {
-    let wrong = |message: &dyn std::fmt::Display| ApiError::parameter("match[]", message);
-    let expr = parser::parse(text, Features::NONE).map_err(|error| wrong(&error))?;
-    match expr {
-        Expr::Selector(selector)
-            if selector.range.is_none()
-                && selector.shift == Shift::default()
-                && selector.extent == Extent::Plain =>
-        {
-            Ok(selector.matchers)
-        }
-        _ => {
-            Err(wrong(&"1:1: parse error: expected a selector like `name{label=\"value\"}` and nothing else"))
-        }
-    }
 }
 
 #[cfg(test)]

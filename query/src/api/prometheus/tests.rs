@@ -1,3 +1,7 @@
+mod cancel;
+mod grafana;
+mod routes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +47,7 @@ async fn open(folder: &tempfile::TempDir) -> Storage {
 fn over(storage: &Storage) -> State {
     let options = EngineOptions { threads: 2, ..EngineOptions::new(testdata::clock()) };
     let engine = Arc::new(Engine::new(storage.clone(), options).unwrap());
-    State { engine, tenant: TenantId::default(), clock: testdata::clock() }
+    State::new(engine, TenantId::default(), testdata::clock())
 }
 
 async fn write(storage: &Storage, script: &str) {
@@ -257,7 +261,7 @@ async fn mistakes_are_named() {
             "query",
             vec![("query", "1"), ("limit", "x")],
             bad,
-            "invalid parameter \"limit\": cannot parse \"x\": invalid digit found in string",
+            "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax",
         ),
         (
             "query",
@@ -346,24 +350,46 @@ async fn mistakes_are_named() {
             bad,
             "invalid parameter \"match[]\": 1:3: parse error: unexpected identifier \"b\"",
         ),
-        (
-            "labels",
-            vec![("match[]", "rate(a[5m])")],
-            bad,
-            "invalid parameter \"match[]\": 1:1: parse error: expected a selector like `name{label=\"value\"}` and nothing else",
-        ),
-        (
-            "labels",
-            vec![("match[]", "{a=\"\"}")],
-            bad,
-            "invalid parameter \"match[]\": 1:1: parse error: vector selector must contain at least one non-empty matcher",
-        ),
+        ("labels", vec![("match[]", "rate(a[5m])")], bad, "1:5: parse error: unexpected \"(\""),
+        ("labels", vec![("match[]", "{a=\"\"}")], bad, "match[] must contain at least one non-empty matcher"),
         (
             "labels",
             vec![("start", "x")],
             bad,
             "invalid parameter \"start\": invalid time value for 'start': cannot parse \"x\" to a valid timestamp",
         ),
+        (
+            "label/job/values",
+            vec![("match[]", "a[5m]"), ("limit", "9")],
+            bad,
+            "1:2: parse error: unexpected \"[\"",
+        ),
+        (
+            "series",
+            vec![("match[]", "odd"), ("match[]", "{x=~\".*\"}")],
+            bad,
+            "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher",
+        ),
+        (
+            "format_query",
+            vec![("query", "a +")],
+            bad,
+            "invalid parameter \"query\": 1:4: parse error: unexpected end of input, expected an expression",
+        ),
+        (
+            "parse_query",
+            vec![("query", "a smoothed")],
+            bad,
+            "invalid parameter \"query\": 1:3: parse error: anchored or smoothed is experimental and not enabled",
+        ),
+        (
+            "query",
+            vec![("query", "1"), ("timeout", "1e300")],
+            bad,
+            "invalid parameter \"timeout\": cannot parse \"1e300\" to a valid duration. It overflows int64",
+        ),
+        ("status/tsdb", vec![("limit", "0")], bad, "limit must be a positive number"),
+        ("status/tsdb", vec![("limit", "10001")], bad, "limit must not exceed 10000"),
         ("label/U__/values", vec![], bad, "invalid label name: \"\""),
         ("metadata", vec![("limit", "x")], bad, "limit must be a number"),
     ] {
@@ -394,7 +420,7 @@ async fn a_query_that_nobody_waits_for_makes_room() {
     let storage = open(&folder).await;
     let options = EngineOptions { threads: 2, queries: 1, ..EngineOptions::new(testdata::clock()) };
     let engine = Arc::new(Engine::new(storage, options).unwrap());
-    let state = State { engine, tenant: TenantId::default(), clock: testdata::clock() };
+    let state = State::new(engine, TenantId::default(), testdata::clock());
     // A thousand million samples to look at.
     let endless = "max_over_time(max_over_time(vector(1)[1h:1s])[10d:1s])";
     let (status, _) = get(&state, "query", &[("query", endless), ("timeout", "200ms")]).await;

@@ -284,7 +284,7 @@ impl Mesh {
         let clock = self.live.shared.clock.clone();
         let options = EngineOptions { threads: 1, ..EngineOptions::new(clock.clone()) };
         let engine = Arc::new(Engine::new(self.storage.clone(), options).unwrap());
-        api::State { engine, tenant: TenantId::default(), clock }
+        api::State::new(engine, TenantId::default(), clock)
     }
 
     pub(super) async fn sql(&self, text: &str) -> Answer {

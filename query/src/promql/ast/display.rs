@@ -37,7 +37,7 @@ impl Display for Binary {
 
 impl Display for Matching {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.written {
+        if self.on || !self.labels.is_empty() || self.group != Group::OneToOne {
             write!(f, " {} ({})", if self.on { "on" } else { "ignoring" }, names(&self.labels))?;
         }
         match self.group {
@@ -45,26 +45,40 @@ impl Display for Matching {
             Group::Left => write!(f, " group_left ({})", names(&self.include))?,
             Group::Right => write!(f, " group_right ({})", names(&self.include))?,
         }
-        for (word, value) in [("fill_left", self.fill_left), ("fill_right", self.fill_right)] {
-            if let Some(value) = value {
-                write!(f, " {word} ({})", number::show(value))?;
+        match (self.fill_left, self.fill_right) {
+            (Some(left), Some(right)) if left.to_bits() == right.to_bits() => {
+                write!(f, " fill ({})", number::show(left))
+            }
+            (left, right) => {
+                [("fill_left", left), ("fill_right", right)].into_iter().try_for_each(|(word, value)| {
+                    match value {
+                        Some(value) => write!(f, " {word} ({})", number::show(value)),
+                        None => Ok(()),
+                    }
+                })
             }
         }
-        Ok(())
     }
 }
 
 impl Display for Aggregate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.op.name())?;
-        if self.grouping.without {
-            write!(f, " without ({}) ", names(&self.grouping.labels))?;
-        } else if !self.grouping.labels.is_empty() {
-            write!(f, " by ({}) ", names(&self.grouping.labels))?;
-        }
+        f.write_str(&self.head())?;
         match &self.parameter {
             Some(parameter) => write!(f, "({parameter}, {})", self.operand),
             None => write!(f, "({})", self.operand),
+        }
+    }
+}
+
+impl Aggregate {
+    /// What stands before the parenthesis.
+    pub(super) fn head(&self) -> String {
+        let (op, labels) = (self.op.name(), names(&self.grouping.labels));
+        match self.grouping.without {
+            true => format!("{op} without ({labels}) "),
+            false if !labels.is_empty() => format!("{op} by ({labels}) "),
+            false => op.to_owned(),
         }
     }
 }
@@ -81,66 +95,88 @@ impl Display for Call {
 
 impl Display for Selector {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let plain = |m: &LabelMatcher| m.name == "__name__" && m.op == MatchOp::Equal && is_metric(&m.value);
-        let name = self.matchers.iter().position(plain);
+        let (name, rest) = match self.matchers.split_first() {
+            Some((name, rest)) if self.named => (Some(name), rest),
+            _ => (None, self.matchers.as_slice()),
+        };
         if let Some(name) = name {
-            f.write_str(&self.matchers[name].value)?;
+            f.write_str(&name.value)?;
         }
-        let rest: Vec<_> = self.matchers.iter().enumerate().filter(|(i, _)| Some(*i) != name).collect();
         if !rest.is_empty() || name.is_none() {
-            f.write_char('{')?;
-            for (i, (_, matcher)) in rest.into_iter().enumerate() {
-                if i > 0 {
-                    f.write_char(',')?;
-                }
-                write_matcher(f, matcher)?;
+            let mut conditions: Vec<String> = rest.iter().map(condition).collect();
+            conditions.sort();
+            write!(f, "{{{}}}", conditions.join(","))?;
+        }
+        let extent = match self.extent {
+            Extent::Plain => "",
+            Extent::Anchored => " anchored",
+            Extent::Smoothed => " smoothed",
+        };
+        match &self.range {
+            Some(range) => {
+                write!(f, "[{}]{extent}{}{}", Plain(range), self.shift.fixed(), self.shift.moved())
             }
-            f.write_char('}')?;
+            None => write!(f, "{}{extent}{}", self.shift.fixed(), self.shift.moved()),
         }
-        if let Some(range) = &self.range {
-            write!(f, "[{range}]")?;
-        }
-        match self.extent {
-            Extent::Plain => {}
-            Extent::Anchored => f.write_str(" anchored")?,
-            Extent::Smoothed => f.write_str(" smoothed")?,
-        }
-        self.shift.fmt(f)
     }
 }
 
-fn write_matcher(f: &mut Formatter<'_>, matcher: &LabelMatcher) -> fmt::Result {
+fn condition(matcher: &LabelMatcher) -> String {
     let op = match matcher.op {
         MatchOp::Equal => "=",
         MatchOp::NotEqual => "!=",
         MatchOp::Regex => "=~",
         MatchOp::NotRegex => "!~",
     };
-    write!(f, "{}{op}", names(std::slice::from_ref(&matcher.name)))?;
-    quoted(f, &matcher.value)
+    format!("{}{op}{}", names(std::slice::from_ref(&matcher.name)), Quoted(&matcher.value))
 }
 
 impl Display for Subquery {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}:", self.operand, self.range)?;
-        if let Some(step) = &self.step {
-            step.fmt(f)?;
-        }
-        write!(f, "]{}", self.shift)
+        write!(f, "{}{}", self.operand, self.suffix())
     }
 }
 
-impl Display for Shift {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+impl Subquery {
+    /// What stands after the operand.
+    pub(super) fn suffix(&self) -> String {
+        let step = self.step.as_ref().map(|step| Plain(step).to_string()).unwrap_or_default();
+        format!("[{}:{step}]{}{}", Plain(&self.range), self.shift.fixed(), self.shift.moved())
+    }
+}
+
+impl Shift {
+    fn fixed(&self) -> String {
         match self.at {
-            None => {}
-            Some(At::Time(ms)) => write!(f, " @ {}", number::show(ms as f64 / 1000.0))?,
-            Some(At::Start) => f.write_str(" @ start()")?,
-            Some(At::End) => f.write_str(" @ end()")?,
+            None => String::new(),
+            Some(At::Time(ms)) => {
+                let sign = if ms < 0 { "-" } else { "" };
+                format!(" @ {sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000)
+            }
+            Some(At::Start) => " @ start()".to_owned(),
+            Some(At::End) => " @ end()".to_owned(),
         }
+    }
+
+    fn moved(&self) -> String {
         match &self.offset {
-            None => Ok(()),
-            Some(offset) => write!(f, " offset {offset}"),
+            // One that is written out as nothing is none.
+            Some(offset) if offset.is_computed() || offset.to_ms(0.0, 0.0) != Some(0) => {
+                format!(" offset {}", Plain(offset))
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// A length that stands alone: a number there is one of seconds.
+struct Plain<'a>(&'a Length);
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0.to_ms(0.0, 0.0) {
+            Some(ms) if !self.0.is_computed() => f.write_str(&duration::show_ms(ms)),
+            _ => self.0.fmt(f),
         }
     }
 }
@@ -179,31 +215,39 @@ pub(crate) fn is_label(name: &str) -> bool {
     name.bytes().next().is_some_and(first) && name.bytes().all(|b| first(b) || b.is_ascii_digit())
 }
 
-/// Whether `name` is a metric name that needs no quotes, and no word with a meaning of its own.
-fn is_metric(name: &str) -> bool {
-    let first = |b: u8| b.is_ascii_alphabetic() || b == b'_' || b == b':';
-    let special = matches!(name.to_ascii_lowercase().as_str(), "inf" | "nan");
-    name.bytes().next().is_some_and(first) && name.bytes().all(|b| first(b) || b.is_ascii_digit()) && !special
-}
-
-/// `text` in double quotes, with the escapes the parser knows.
+/// `text` in double quotes, with the escapes of Go: everything that is not printable is escaped.
 fn quoted(f: &mut Formatter<'_>, text: &str) -> fmt::Result {
     f.write_char('"')?;
     for c in text.chars() {
         match c {
             '"' => f.write_str("\\\"")?,
             '\\' => f.write_str("\\\\")?,
+            '\x07' => f.write_str("\\a")?,
+            '\x08' => f.write_str("\\b")?,
+            '\x0c' => f.write_str("\\f")?,
             '\n' => f.write_str("\\n")?,
             '\r' => f.write_str("\\r")?,
             '\t' => f.write_str("\\t")?,
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => write!(f, "\\x{:02x}", c as u32)?,
-            c => f.write_char(c)?,
+            '\x0b' => f.write_str("\\v")?,
+            c if is_printable(c) => f.write_char(c)?,
+            c if (c as u32) < 0x80 => write!(f, "\\x{:02x}", c as u32)?,
+            c if (c as u32) < 0x1_0000 => write!(f, "\\u{:04x}", c as u32)?,
+            c => write!(f, "\\U{:08x}", c as u32)?,
         }
     }
     f.write_char('"')
 }
 
-struct Quoted<'a>(&'a str);
+/// Whether a reader sees `c`: no control, format or private character, and no space but the common one.
+fn is_printable(c: char) -> bool {
+    let hidden = matches!(c as u32,
+        0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x180e | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f
+        | 0xe000..=0xf8ff | 0xfeff | 0xfff0..=0xfffb | 0xfffe | 0xffff | 0xe_0000..);
+    c == ' ' || !(hidden || c.is_control() || c.is_whitespace())
+}
+
+/// `text` as a literal of the language.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -25,6 +25,7 @@ impl Parser<'_> {
     pub(super) fn any_selector(&mut self, name: Option<(String, Span)>) -> Result<Selector, Error> {
         let start = name.as_ref().map_or(self.span(), |(_, span)| *span);
         let mut matchers = Vec::new();
+        let named = name.is_some();
         if let Some((name, span)) = name {
             matchers.push(self.matcher(span, "__name__", MatchOp::Equal, &name)?);
         }
@@ -38,7 +39,7 @@ impl Parser<'_> {
             return Err(self.error(span, message));
         }
         let (shift, extent) = (Shift::default(), Extent::Plain);
-        Ok(Selector { matchers, range: None, shift, extent, span })
+        Ok(Selector { matchers, named, range: None, shift, extent, span })
     }
 
     fn matcher(&self, span: Span, name: &str, op: MatchOp, value: &str) -> Result<LabelMatcher, Error> {

@@ -34,7 +34,7 @@ fn operators_bind_as_in_prometheus() {
     assert_eq!(grouped("a - b - c"), "<<a - b> - c>");
     assert_eq!(grouped("-a ^ 2 * c"), "<-<a ^ 2> * c>");
     assert_eq!(grouped("a atan2 b / c"), "<<a atan2 b> / c>");
-    assert_eq!(grouped("a offset 2 ^ 2"), "<a offset 2 ^ 2>");
+    assert_eq!(grouped("a offset 2 ^ 2"), "<a offset 2s ^ 2>");
 }
 
 #[test]
