@@ -78,12 +78,6 @@ impl Params {
         let (start, end) = (self.optional_time("start")?, self.optional_time("end")?);
         Ok(Days::between(start, end))
     }
-
-    /// Every value of `name`.
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
-    }
-
     /// The length `name` in milliseconds.
     pub(super) fn duration_ms(&self, name: &str) -> Result<f64, ApiError> {
         let text = self.get(name).unwrap_or_default();
