@@ -83,6 +83,7 @@ setup-test:
 	  $(SUDO) apt-get update -qq && mkdir -p $(BUILT)/tmp/prometheus && cd $(BUILT)/tmp/prometheus && \
 	  apt-get download -qq prometheus && dpkg -x prometheus_*.deb .; \
 	}
+	@SUDO="$(SUDO)" tests/debian.sh $(abspath $(BUILT))/debian prometheus prometheus-alertmanager
 
 # libFuzzer is C++ and is compiled from its crate; stable Rust has the coverage counters.
 setup-fuzz:

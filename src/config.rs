@@ -6,6 +6,7 @@
 mod prometheus;
 mod promql;
 mod retention;
+mod rules;
 mod sampling;
 mod units;
 
@@ -60,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) promql: Promql,
     /// What is on that Prometheus has off by default.
     pub(crate) features: Features,
+    /// Recording and alerting rules, and who is told of alerts.
+    pub(crate) rules: crate::rules::Settings,
 }
 
 /// The keys that flags and variables can set, as typed.
@@ -197,7 +200,10 @@ pub(crate) fn load(file: Option<&Path>, overrides: Overrides) -> Result<Config, 
         written.add_table("", table, &mut mistakes);
     }
     written.add_overrides(overrides);
-    written.into_config(mistakes)
+    let mut config = written.into_config(mistakes)?;
+    // What a file names is found from where the file is.
+    config.rules.set_directory(file.and_then(Path::parent).unwrap_or(Path::new("")));
+    Ok(config)
 }
 
 impl Written {
@@ -212,6 +218,12 @@ impl Written {
                 toml::Value::String(text) => text,
                 toml::Value::Boolean(_) | toml::Value::Integer(_) | toml::Value::Float(_) => {
                     value.to_string()
+                }
+                // A list of texts, one a line.
+                toml::Value::Array(items)
+                    if LISTS.contains(&path.as_str()) && items.iter().all(toml::Value::is_str) =>
+                {
+                    items.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join("\n")
                 }
                 other => {
                     let problem =
@@ -295,6 +307,7 @@ impl Written {
             acks: take.acks(),
             telemetry: take.telemetry(),
             prometheus: take.prometheus(),
+            rules: take.rules(),
             hints: take.value("analysis.hints", "dry_run, advise or enforce", Mode::DryRun, |t| match t {
                 "dry_run" => Some(Mode::DryRun),
                 "advise" => Some(Mode::Advise),
@@ -315,6 +328,8 @@ impl Written {
     }
 }
 
+/// Keys whose values are lists of texts.
+const LISTS: [&str; 2] = ["alerts.alertmanagers", "rules.files"];
 /// Share of own requests that are traced where their spans have an endpoint to go to.
 const SAMPLE: f64 = 0.01;
 

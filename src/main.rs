@@ -12,6 +12,7 @@ mod glob;
 mod import;
 mod load;
 mod process;
+mod rules;
 mod serve;
 mod telemetry;
 

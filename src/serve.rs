@@ -23,6 +23,8 @@ use weir_query::analysis;
 use weir_query::api::Settings;
 use weir_query::engine::{Engine, EngineOptions};
 use weir_query::live::Live;
+use weir_query::promql;
+use weir_query::rules::{Environment, Rules, Stored};
 use weir_storage::Storage;
 
 use crate::config::Config;
@@ -111,19 +113,50 @@ pub(crate) async fn start(
         async move { stopped.run_until_cancelled(reload_on_hangup(reloading)).await.unwrap_or(Ok(())) },
     );
 
+    let rule_settings = config.rules.clone().with_prometheus(&scraper.config().borrow());
+    let rule_groups = crate::rules::groups(&rule_settings)?;
+    let notifier = crate::rules::notifier(&rule_settings)?;
+
+    let http_address = http.local_addr()?;
     let queries = config.promql.max_concurrency;
     let options = EngineOptions { queries, ..EngineOptions::new(clock.clone()) };
     let engine = Arc::new(Engine::new(storage.clone(), options)?);
+
+    let tenant = config.tenant.clone();
+    let store = Stored::new(engine.clone(), storage.clone(), tenant, promql::Options::default());
+    let rules = Rules::new(Environment {
+        store: Arc::new(store),
+        clock: clock.clone(),
+        notify: Arc::new(notifier.clone()),
+        external_url: rule_settings.external_url(http_address),
+        external_labels: rule_settings.external_labels.clone(),
+        timing: rule_settings.timing.clone(),
+    });
+    rules.load(rule_groups);
+    let (running, stopped) = (rules.clone(), stop.clone());
+    tasks.spawn(async move {
+        running.run(stopped).await;
+        Ok(())
+    });
+    let (telling, stopped) = (notifier.clone(), stop.clone());
+    tasks.spawn(async move {
+        telling.run(stopped).await;
+        Ok(())
+    });
+
     let mut state = weir_query::api::State::new(engine, config.tenant.clone(), clock);
-    state.prometheus = Arc::new(prometheus_settings(config, &state.clock, http.local_addr()?));
+    state.prometheus = Arc::new(prometheus_settings(config, &state.clock, http_address));
     let from_prometheus = collector.prometheus_router();
-    let metrics_of = (storage.clone(), collector, live.clone(), scraper.clone());
+    let metrics_of =
+        (storage.clone(), collector, live.clone(), scraper.clone(), rules.clone(), notifier.clone());
     let metrics = move || {
         let mut text = String::new();
         metrics_of.0.write_prometheus(&mut text);
         metrics_of.1.write_prometheus(&mut text);
         metrics_of.2.write_prometheus(&mut text);
         metrics_of.3.write_prometheus(&mut text);
+        metrics_of.4.write_prometheus(&mut text);
+        metrics_of.5.write_prometheus(&mut text);
         text
     };
     let app = weir_query::api::router(state.clone())
@@ -131,10 +164,10 @@ pub(crate) async fn start(
         .merge(weir_query::api::status(storage.clone(), live.clone()))
         .merge(from_prometheus)
         .merge(scraper.routes())
+        .merge(weir_query::api::rules(rules, notifier))
         .merge(extra)
         .merge(weir_ui::router())
         .layer(axum::middleware::from_fn(traced));
-    let http_address = http.local_addr()?;
     let stopped = stop.clone();
     tasks.spawn(async move {
         axum::serve(http, app).with_graceful_shutdown(stopped.cancelled_owned()).await?;

@@ -11,7 +11,7 @@ use weir_storage::{Acks, Retention, Samplings};
 use crate::config::{Config, Promql};
 use crate::demo::{DemoArgs, DemoVerb, Shop};
 use crate::features::Features;
-use crate::{demo, process, serve, telemetry};
+use crate::{demo, process, rules, serve, telemetry};
 
 /// What is logged while a person watches: trouble only. Proxies report what the person does to them.
 const QUIET: &str = "warn,deltalake_core=error,buoyant_kernel=error,weir_proxy_tap=error";
@@ -59,6 +59,7 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
         acks: Acks::default(),
         telemetry: telemetry::Settings::default(),
         prometheus: Default::default(),
+        rules: rules::Settings::default(),
         hints: if args.no_hints { Mode::DryRun } else { Mode::Enforce },
         promql: Promql::default(),
         features: Features::default(),

@@ -1,6 +1,7 @@
 //! Real processes for whole-system tests: start them, wait until they serve, ask them, kill them.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod debian;
 pub(crate) mod ledger;
 pub(crate) mod python;
 pub(crate) mod strace;
