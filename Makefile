@@ -78,11 +78,6 @@ setup-test:
 	  echo "installing with apt-get:$$missing"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
 	fi
-	@test -x /usr/bin/prometheus -o -x $(BUILT)/tmp/prometheus/usr/bin/prometheus || { \
-	  echo "fetching Debian's prometheus, the binary alone: its package would start a service"; \
-	  $(SUDO) apt-get update -qq && mkdir -p $(BUILT)/tmp/prometheus && cd $(BUILT)/tmp/prometheus && \
-	  apt-get download -qq prometheus && dpkg -x prometheus_*.deb .; \
-	}
 	@SUDO="$(SUDO)" tests/debian.sh $(abspath $(BUILT))/debian prometheus prometheus-alertmanager
 
 # libFuzzer is C++ and is compiled from its crate; stable Rust has the coverage counters.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The figures of BENCHMARKS.md: all of them, or those that are named (ingest remote_write samples restart memory queries). Server
-# and generator have a core each; SPANS of the ingest run (4,000,000), of the queries (10,000,000), SECONDS_OF_LOAD
-# for the memory (600).
+# The figures of BENCHMARKS.md: all of them, or those that are named (ingest remote_write samples promql restart memory
+# queries). Server and generator have a core each but for promql; SPANS of the ingest run (4,000,000), of the queries
+# (10,000,000), SECONDS_OF_LOAD for the memory (600). Prometheus and VictoriaMetrics are Debian's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 built=$(realpath "${CARGO_TARGET_DIR:-target}")
@@ -15,12 +15,16 @@ if [ ! -x "$python" ]; then
   "$python" -m pip install --quiet --requirement tests/bench/requirements.txt
 fi
 
-for part in "${@:-ingest remote_write samples restart memory queries}"; do
+tests/debian.sh "$built/debian" prometheus victoria-metrics
+export PROMETHEUS=$built/debian/usr/bin/prometheus VICTORIA_METRICS=$built/debian/usr/bin/victoria-metrics
+
+for part in "${@:-ingest remote_write samples promql restart memory queries}"; do
   for name in $part; do
     echo "== $name"
     case $name in
       ingest) "$python" tests/bench/ingest.py "$scratch" "${SPANS:-4000000}" ;;
       remote_write) "$python" tests/bench/remote_write.py "$scratch" ;;
+      promql) "$python" tests/bench/promql.py "$scratch" ;;
       samples) "$python" tests/bench/samples.py "$scratch" ;;
       restart) "$python" tests/bench/restart.py "$scratch" ;;
       memory) "$python" tests/bench/memory.py "$scratch" "${SECONDS_OF_LOAD:-600}" ;;

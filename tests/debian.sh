@@ -13,5 +13,11 @@ for package in "$@"; do
     dpkg -x "$file" .
     rm "$file"
   done
+  # Alertmanager looks for its templates there and nowhere else.
+  templates=usr/share/prometheus/alertmanager
+  if [ -d "$templates" ] && [ ! -d "/$templates" ]; then
+    ${SUDO:-} mkdir -p /usr/share/prometheus
+    ${SUDO:-} cp -r "$templates" "/$templates"
+  fi
   touch "$package.done"
 done

@@ -9,12 +9,11 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Process, Server, kept, until};
+use support::{Process, Server, debian, until};
 
 /// How often exporters are scraped.
 const INTERVAL_MS: i64 = 500;
@@ -59,21 +58,6 @@ const QUERIES: [&str; 6] = [
     "label_replace(up, \"kind\", \"$1\", \"job\", \"(.).*\")",
 ];
 
-fn prometheus() -> Option<PathBuf> {
-    let fetched = kept("prometheus").join("usr/bin/prometheus");
-    [PathBuf::from("/usr/bin/prometheus"), fetched.clone()].into_iter().find(|path| path.exists()).or_else(
-        || {
-            // The binary alone: the package would start a service.
-            let folder = kept("prometheus");
-            std::fs::create_dir_all(&folder).ok()?;
-            let script = "apt-get download -q prometheus && dpkg -x prometheus_*.deb .";
-            let fetching =
-                Command::new("sh").args(["-c", script]).current_dir(folder).stdout(Stdio::null()).status();
-            fetching.is_ok_and(|status| status.success()).then_some(fetched).filter(|path| path.exists())
-        },
-    )
-}
-
 async fn ask(address: &str, path: &str, parameters: &[(&str, String)]) -> Value {
     let parameters = parameters.iter().map(|(name, value)| (*name, value.as_str()));
     let url =
@@ -117,11 +101,7 @@ fn alike(a: &Series, b: &Series) -> bool {
 
 #[tokio::test]
 async fn prometheus_and_weir_answer_alike() {
-    let Some(prometheus) = prometheus() else {
-        assert!(std::env::var_os("CI").is_none(), "Debian's `prometheus` cannot be had: `make setup-test`");
-        println!("skipped: Debian's `prometheus` cannot be had");
-        return;
-    };
+    let prometheus = debian::program("prometheus", "prometheus");
     let folder = tempfile::tempdir().unwrap();
     let weir = Server::start(&folder.path().join("weir"), &[]);
     // Somebody else may take it before Prometheus does; nobody in a test run is that quick.

@@ -21,22 +21,10 @@ import sys
 import time
 
 import server
+from remote import field, varint
 
 BATCH = 1_000
 CONNECTIONS_TRIED_S = 30
-
-
-def varint(number):
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def field(number, payload):
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
 
 
 def literal_snappy(data):
