@@ -51,7 +51,7 @@ fn every_mistake_of_a_rule_file_is_told() {
     let (sound, said) = rules("check", std::slice::from_ref(&file));
     assert!(!sound && said.contains("  FAILED:"), "{said}");
     for part in [
-        "wrong.yml:4:24: groups[0].rules[0].expr: ",
+        "wrong.yml:4:23: groups[0].rules[0].expr: ",
         "could not parse expression: 1:5: parse error",
         "unclosed action",
     ] {
