@@ -28,6 +28,8 @@ pub const EXPONENTIAL_BUCKETS: usize = 32_768;
 /// Attributes, events and links of one record, those of its events and links included. Two bytes of a
 /// request can be an event; held to be read this makes 60 of them, 6 MB at most.
 pub const RECORD_PARTS: usize = 100_000;
+/// Samples of `target_info` that a resource gets in one request: points of a day need 576.
+pub const TARGET_INFOS: usize = 1_000;
 /// Deepest nesting of an attribute value.
 pub const ANY_VALUE_DEPTH: usize = 32;
 /// Series that remote write knows by the bytes of their labels, in each version; some 600 bytes each.
@@ -205,6 +207,12 @@ pub const DEMO_SECONDS: usize = 120;
 pub const FILE_METADATA_BYTES: usize = 256 << 20;
 /// Memory for the block filters of files that were searched lately: those of a hundred million spans or so.
 pub const BLOCK_FILTER_BYTES: usize = 256 << 20;
+/// Memory for the footers of files of samples that PromQL read lately.
+pub const SERIES_FOOTER_BYTES: usize = 64 << 20;
+/// Memory for where series are in row groups that PromQL read lately: 24 bytes for each series in each row group.
+pub const SERIES_RUN_BYTES: usize = 64 << 20;
+/// Memory for the samples that PromQL read lately: 12 bytes each.
+pub const DECODED_SAMPLE_BYTES: usize = 128 << 20;
 /// Bytes of a file that compaction writes, at most; from half of that on a file is left alone.
 pub const COMPACTED_FILE_BYTES: u64 = 256 << 20;
 

@@ -36,6 +36,7 @@ pub use error::{Position, SqlError};
 pub use pool::Interrupted;
 pub use provider::SnapshotTable;
 pub use types::sql_type;
+pub(crate) use warnings::Warnings;
 
 /// How an engine runs. The defaults are the bounds in [`weir_model::limits`].
 #[derive(Debug, Clone)]
@@ -158,11 +159,6 @@ impl Engine {
     /// over [`SnapshotTable`]s.
     pub fn session(&self) -> SessionContext {
         SessionContext::new_with_state(session::fresh(&self.base, &self.options.clock))
-    }
-
-    /// What the plans of `session` found out so far that the reader of an answer should know.
-    pub fn warnings(session: &SessionContext) -> Vec<String> {
-        warnings::Warnings::of(&session.state()).map_or_else(Vec::new, |warnings| warnings.list())
     }
 
     /// A session with the views and tables of `snapshot`.

@@ -13,17 +13,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::{Range, RangeInclusive};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray};
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::page_index::column_index::{ByteArrayColumnIndex, ColumnIndexMetaData};
-use weir_model::limits;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::shared::lock;
 use crate::{DataFile, Table};
 
 /// Rows of a block. A row group is a whole number of them.
@@ -330,6 +327,11 @@ impl BlockFilters {
         found
     }
 
+    /// Bytes in memory, about.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.ends) + size_of_val(&*self.pages)
+    }
+
     fn may_hold(&self, block: usize, needle: &Needle) -> bool {
         let filter = &self.bytes[self.ends[block]..self.ends[block + 1]];
         bits(needle.hash, filter.len() / GROUP_BYTES).all(|(byte, bit)| filter[byte] & bit != 0)
@@ -353,7 +355,7 @@ impl BlockFilters {
     }
 
     /// Reads those of a file; none where it has none: it is of another program, or of a table without.
-    fn read(table: Table, file: &DataFile) -> io::Result<Option<Self>> {
+    pub(crate) fn read(table: Table, file: &DataFile) -> io::Result<Option<Self>> {
         let mut open = File::open(&file.path)?;
         let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
         let footer = reader.parse_and_finish(&open)?;
@@ -418,79 +420,6 @@ fn place(footer: &[KeyValue]) -> Option<(u64, u64)> {
     let entry = footer.iter().find(|entry| entry.key == FOOTER_KEY)?;
     let (start, length) = entry.value.as_ref()?.split_once(' ')?;
     Some((start.parse().ok()?, length.parse().ok()?))
-}
-
-/// The filters that were read lately, within [`limits::BLOCK_FILTER_BYTES`].
-#[derive(Debug, Default)]
-pub(crate) struct Recent(Mutex<Held>);
-
-#[derive(Debug, Default)]
-struct Held {
-    files: HashMap<PathBuf, Entry>,
-    bytes: usize,
-    /// How often filters were asked for.
-    asked: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    filters: Option<Arc<BlockFilters>>,
-    asked: u64,
-}
-
-impl Recent {
-    /// The filters of a file that is known to be sound; none where it has none.
-    pub(crate) fn of(&self, table: Table, file: &DataFile) -> io::Result<Option<Arc<BlockFilters>>> {
-        if let Some(known) = self.known(file) {
-            return Ok(known);
-        }
-        let filters = BlockFilters::read(table, file)?.map(Arc::new);
-        lock(&self.0).keep(file.path.clone(), filters.clone(), limits::BLOCK_FILTER_BYTES);
-        Ok(filters)
-    }
-
-    /// The same where no file needs to be read for it.
-    pub(crate) fn known(&self, file: &DataFile) -> Option<Option<Arc<BlockFilters>>> {
-        let mut held = lock(&self.0);
-        held.asked += 1;
-        let asked = held.asked;
-        let entry = held.files.get_mut(&file.path)?;
-        entry.asked = asked;
-        Some(entry.filters.clone())
-    }
-
-    /// Forgets files that are in no table any more.
-    pub(crate) fn forget(&self, files: &[DataFile]) {
-        let mut held = lock(&self.0);
-        files.iter().for_each(|file| held.remove(&file.path));
-    }
-}
-
-impl Held {
-    fn keep(&mut self, path: PathBuf, filters: Option<Arc<BlockFilters>>, limit: usize) {
-        self.remove(&path);
-        self.bytes += size(&path, filters.as_ref());
-        self.files.insert(path, Entry { filters, asked: self.asked });
-        while self.bytes > limit && self.files.len() > 1 {
-            let oldest = self.files.iter().min_by_key(|(_, entry)| entry.asked);
-            let Some(path) = oldest.map(|(path, _)| path.clone()) else { return };
-            self.remove(&path);
-        }
-    }
-
-    fn remove(&mut self, path: &Path) {
-        if let Some(entry) = self.files.remove(path) {
-            self.bytes -= size(path, entry.filters.as_ref());
-        }
-    }
-}
-
-/// What an entry takes, about.
-fn size(path: &Path, filters: Option<&Arc<BlockFilters>>) -> usize {
-    let filters = filters.map_or(0, |filters| {
-        filters.bytes.len() + size_of_val(&*filters.ends) + size_of_val(&*filters.pages)
-    });
-    path.as_os_str().len() + size_of::<Entry>() + filters
 }
 
 #[cfg(test)]

@@ -191,7 +191,7 @@ impl Flusher {
         lock(&shared.state).publish((&key.0, key.1), 0, Arc::clone(&log.files), Instant::now());
         shared.integrity.trust(new);
         shared.integrity.forget(old);
-        shared.filters.forget(old);
+        shared.reads.forget(old);
         self.departed.extend(old.iter().map(|file| (file.path.clone(), now)));
         Ok(true)
     }

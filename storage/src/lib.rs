@@ -33,8 +33,10 @@ mod gather;
 mod hot;
 mod integrity;
 mod order;
+mod recent;
 mod retention;
 mod sampling;
+mod series_files;
 mod shared;
 mod state;
 mod stats;
@@ -57,6 +59,7 @@ pub use retention::{Keep, Retention};
 pub use sampling::{Sampling, Samplings, Slow};
 pub use schema::Table;
 pub use series::{Cardinality, Days, Known, LabelMatcher, Labels, MatchOp, SeriesIndex};
+pub use series_files::{SeriesFiles, Stretch, Wanted};
 pub use snapshot::{Bound, Cursor, DataFile, Snapshot, TableSnapshot};
 pub use store::{Acked, Options, Status, Storage, TableStatus, WriteBatch, Writer};
 

@@ -4,13 +4,14 @@
 //! for an id. Flushes hold few distinct texts and many rows.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::Table;
 use crate::schema::{STRETCH_MICROS, SortBy};
@@ -115,10 +116,27 @@ fn id_ranks(columns: &[&dyn Array]) -> Vec<Vec<u64>> {
     vec![upper, lower]
 }
 
+/// Hashes texts and bytes, of which there are few and which come again and again.
+#[derive(Default)]
+struct TextHasher(u64);
+
+impl Hasher for TextHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    /// What ends a text.
+    fn write_u8(&mut self, _: u8) {}
+}
+
 fn text_ranks<T: Copy + Eq + Hash + Ord + Default>(
     columns: impl Iterator<Item = impl Iterator<Item = Option<T>>>,
 ) -> Vec<u64> {
-    let mut numbers: HashMap<T, usize> = HashMap::new();
+    let mut numbers: HashMap<T, usize, BuildHasherDefault<TextHasher>> = HashMap::default();
     let mut of_rows = Vec::new();
     let mut last: Option<(T, usize)> = None;
     for column in columns {

@@ -74,6 +74,11 @@ impl Series {
         &self.labels
     }
 
+    /// The name of its metric.
+    pub fn metric(&self) -> &str {
+        &self.metric
+    }
+
     /// Its id.
     pub fn id(&self) -> SeriesId {
         self.id

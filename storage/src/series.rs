@@ -1,5 +1,7 @@
 //! The label sets of all series, in memory: who has which labels, and which series match a selector.
 
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -15,8 +17,41 @@ pub use days::Days;
 pub use index::SeriesIndex;
 
 /// A label set sorted by name, `__name__` included; cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Labels {}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Series of one index share their texts.
+        let text = |a: &Arc<str>, b: &Arc<str>| if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) };
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return Ordering::Equal;
+        }
+        let pairs = self.0.iter().zip(other.0.iter());
+        let mut compared = pairs.map(|(a, b)| text(&a.0, &b.0).then_with(|| text(&a.1, &b.1)));
+        compared.find(|order| order.is_ne()).unwrap_or_else(|| self.0.len().cmp(&other.0.len()))
+    }
+}
 
 impl Labels {
     /// The set made of `pairs`, sorted; of a repeated name the last value wins, empty values are left out.
@@ -33,6 +68,21 @@ impl Labels {
         }
         unique.retain(|(_, value)| !value.is_empty());
         Self(unique.into())
+    }
+
+    /// Those of the labels whose names `keep` agrees to.
+    pub fn retained(&self, keep: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+    }
+
+    /// The same with `name` set to `value`; without it where that is empty.
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let at = self.0.partition_point(|(other, _)| other.as_ref() < name);
+        let rest = &self.0[at..];
+        let rest =
+            if rest.first().is_some_and(|(other, _)| other.as_ref() == name) { &rest[1..] } else { rest };
+        let set = (!value.is_empty()).then(|| (Arc::from(name), Arc::from(value)));
+        Self(self.0[..at].iter().cloned().chain(set).chain(rest.iter().cloned()).collect())
     }
 
     /// The value of `name`.

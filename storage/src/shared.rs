@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use weir_model::{Clock, TenantId, limits};
 
-use crate::blocks::Recent;
 use crate::flush::Flusher;
 use crate::health::Health;
 use crate::integrity::Integrity;
 use crate::metrics::Metrics;
+use crate::recent::Reads;
 use crate::reserve::Reserve;
 use crate::state::{Rows, State};
 use crate::wal::replay::Closed;
@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) reserve: Reserve,
     pub(crate) integrity: Arc<Integrity>,
-    pub(crate) filters: Arc<Recent>,
+    pub(crate) reads: Arc<Reads>,
     pub(crate) state: Mutex<State>,
     /// Bytes of writes that are on their way.
     pending_bytes: Arc<AtomicUsize>,
@@ -107,7 +107,7 @@ impl Shared {
         reserve: Reserve,
         flusher: Flusher,
     ) -> Self {
-        let (integrity, filters) = (Arc::new(Integrity::default()), Arc::new(Recent::default()));
+        let (integrity, reads) = (Arc::new(Integrity::default()), Arc::new(Reads::default()));
         Self {
             clock: options.clock.clone(),
             flush_age: options.flush_age,
@@ -119,9 +119,9 @@ impl Shared {
             health,
             metrics,
             reserve,
-            state: Mutex::new(State::new(Arc::clone(&integrity), Arc::clone(&filters))),
+            state: Mutex::new(State::new(Arc::clone(&integrity), Arc::clone(&reads))),
             integrity,
-            filters,
+            reads,
             pending_bytes: Arc::default(),
             hot_bytes: AtomicUsize::new(0),
             series: Mutex::default(),

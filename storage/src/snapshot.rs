@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
-use crate::blocks::Recent;
 use crate::integrity::Integrity;
+use crate::recent::Reads;
 use crate::{BlockFilters, Checked, Damaged, Table, files};
 
 /// A consistent view of all tables of one tenant; cheap to clone, never changes.
@@ -28,7 +28,7 @@ pub struct TableSnapshot {
     /// Files that were set aside because they are damaged.
     pub damaged: Arc<[Damaged]>,
     pub(crate) integrity: Arc<Integrity>,
-    pub(crate) filters: Arc<Recent>,
+    pub(crate) reads: Arc<Reads>,
 }
 
 impl TableSnapshot {
@@ -50,12 +50,13 @@ impl TableSnapshot {
         table: Table,
         files: &[DataFile],
     ) -> io::Result<Vec<Option<Arc<BlockFilters>>>> {
-        let known: Vec<_> = files.iter().map_while(|file| self.filters.known(file)).collect();
+        let known: Vec<_> = files.iter().map_while(|file| self.reads.filters.known(&file.path)).collect();
         if known.len() == files.len() {
             return Ok(known);
         }
-        let (filters, files) = (Arc::clone(&self.filters), files.to_vec());
-        tokio::task::spawn_blocking(move || files.iter().map(|file| filters.of(table, file)).collect())
+        let (reads, files) = (Arc::clone(&self.reads), files.to_vec());
+        let read = move |file: &DataFile| reads.filters_of(table, file);
+        tokio::task::spawn_blocking(move || files.iter().map(read).collect())
             .await
             .unwrap_or_else(|e| Err(io::Error::other(e)))
     }

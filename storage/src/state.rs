@@ -11,10 +11,10 @@ use arrow::record_batch::RecordBatch;
 use tokio::time::Instant;
 use weir_model::{SeriesId, TenantId, limits};
 
-use crate::blocks::Recent;
 use crate::hot::{HotRows, Run};
 use crate::integrity::Integrity;
 use crate::metrics::Metrics;
+use crate::recent::Reads;
 use crate::wal::frame::Part;
 use crate::{Cursor, Damaged, DataFile, Labels, Snapshot, Table, TableSnapshot, TableStatus};
 
@@ -65,7 +65,7 @@ struct TenantState {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     integrity: Arc<Integrity>,
-    filters: Arc<Recent>,
+    reads: Arc<Reads>,
     tenants: HashMap<TenantId, TenantState>,
     /// The highest sequence number that is visible.
     last_seq: u64,
@@ -76,9 +76,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Nothing yet; snapshots check files with `integrity` and find blocks of theirs by `filters`.
-    pub(crate) fn new(integrity: Arc<Integrity>, filters: Arc<Recent>) -> Self {
-        Self { integrity, filters, ..Self::default() }
+    /// Nothing yet; snapshots check files with `integrity` and keep what is read of them in `reads`.
+    pub(crate) fn new(integrity: Arc<Integrity>, reads: Arc<Reads>) -> Self {
+        Self { integrity, reads, ..Self::default() }
     }
 
     /// Makes a write visible.
@@ -160,7 +160,7 @@ impl State {
             .snapshot
             .get_or_insert_with(|| {
                 let view = |(table, state): (&Table, &TableState)| {
-                    (*table, state.view(&self.integrity, &self.filters))
+                    (*table, state.view(&self.integrity, &self.reads))
                 };
                 Snapshot::new(tables.iter().map(view).collect())
             })
@@ -286,13 +286,13 @@ impl State {
 }
 
 impl TableState {
-    fn view(&self, integrity: &Arc<Integrity>, filters: &Arc<Recent>) -> TableSnapshot {
+    fn view(&self, integrity: &Arc<Integrity>, reads: &Arc<Reads>) -> TableSnapshot {
         TableSnapshot {
             files: Arc::clone(&self.files),
             hot: self.hot.view().into(),
             damaged: Arc::clone(&self.damaged),
             integrity: Arc::clone(integrity),
-            filters: Arc::clone(filters),
+            reads: Arc::clone(reads),
         }
     }
 }

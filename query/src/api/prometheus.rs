@@ -114,6 +114,7 @@ async fn answered(
         options.lookback_ms = lookback;
     }
     let timeout = Some(settings.timeout(params.timeout()?));
+    let wants_stats = params.get("stats").is_some_and(|stats| !stats.is_empty());
     let question = Question { text: text.clone(), time, options, timeout };
     let mut answer = ask(&state.engine, &state.tenant, question).await?;
     // An answer of many series takes a while to write out: not on the threads that serve connections.
@@ -122,7 +123,8 @@ async fn answered(
         if limit > 0 && cut(&mut answer.output, limit) {
             remarks.warnings.push(TRUNCATED.to_owned());
         }
-        success(&answer::data(&answer.output), &remarks)
+        let stats = wants_stats.then_some(&answer.stats);
+        success(&answer::data(&answer.output, stats), &remarks)
     })
     .await
 }

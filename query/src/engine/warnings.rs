@@ -9,9 +9,9 @@ use weir_storage::{Damaged, Table};
 /// Warnings that an answer lists; of further ones it says how many.
 const LISTED: usize = 10;
 
-/// The warnings of one session.
+/// The warnings of one answer.
 #[derive(Debug, Default)]
-pub(super) struct Warnings(Mutex<BTreeSet<String>>);
+pub(crate) struct Warnings(Mutex<BTreeSet<String>>);
 
 impl Warnings {
     /// Those of `session`; there are none where it was not made for a question.
@@ -20,7 +20,7 @@ impl Warnings {
     }
 
     /// Says that rows of a damaged file are missing.
-    pub(super) fn damaged(&self, table: Table, Damaged { file, reason }: &Damaged) {
+    pub(crate) fn damaged(&self, table: Table, Damaged { file, reason }: &Damaged) {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let warning = format!(
             "{} rows of `{}` of {} are missing: the file `{name}` is damaged ({reason})",
@@ -32,7 +32,7 @@ impl Warnings {
     }
 
     /// The warnings so far.
-    pub(super) fn list(&self) -> Vec<String> {
+    pub(crate) fn list(&self) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<String> = all.iter().take(LISTED).cloned().collect();
         if all.len() > LISTED {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_model::TenantId;
 
@@ -53,16 +53,18 @@ pub(super) async fn answer(
 ) -> Result<Answer, Error> {
     // The snapshot first: the labels of all its samples are known by then.
     let snapshot = engine.snapshot(tenant);
-    let session = engine.session();
-    let source = SnapshotSource::new(snapshot, engine.series(tenant), session.clone());
-    let source = source.limited(plan.options().series);
+    let source = SnapshotSource::new(snapshot, engine.series(tenant)).limited(plan.options().series);
     let cancel = CancelOnDrop::default();
     let cancelled = Arc::clone(&cancel.0);
+    let asked = Instant::now();
     let work = async move {
+        let begun = Instant::now();
         let fetched = plan.fetch(&source).await?;
         // The turn is kept, and what else waits on this thread moves to another one.
         let mut answer = tokio::task::block_in_place(|| plan.evaluate(&fetched, &cancelled))?;
-        Engine::warnings(&session).into_iter().for_each(|warning| answer.annotations.note(warning));
+        answer.stats.queued = begun - asked;
+        answer.stats.prepared = begun.elapsed() - answer.stats.evaluated;
+        source.warnings().into_iter().for_each(|warning| answer.annotations.note(warning));
         Ok(answer)
     };
     let deadline = timeout.unwrap_or(engine.options().deadline);

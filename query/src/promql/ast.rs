@@ -51,6 +51,8 @@ impl Type {
 pub enum Expr {
     /// `1.5`
     Number(f64, Span),
+    /// A duration that stands for its seconds.
+    Seconds(f64, Span),
     /// `"text"`
     Text(String, Span),
     /// `( … )`
@@ -80,9 +82,11 @@ impl Expr {
     /// Its place.
     pub fn span(&self) -> Span {
         match self {
-            Self::Number(_, span) | Self::Text(_, span) | Self::Paren(_, span) | Self::Unary { span, .. } => {
-                *span
-            }
+            Self::Number(_, span)
+            | Self::Seconds(_, span)
+            | Self::Text(_, span)
+            | Self::Paren(_, span)
+            | Self::Unary { span, .. } => *span,
             Self::Binary(binary) => binary.left.span().to(binary.right.span()),
             Self::Aggregate(aggregate) => aggregate.span,
             Self::Call(call) => call.span,
@@ -103,7 +107,7 @@ impl Expr {
     /// What it yields.
     pub fn kind(&self) -> Type {
         match self {
-            Self::Number(..) => Type::Scalar,
+            Self::Number(..) | Self::Seconds(..) => Type::Scalar,
             Self::Text(..) => Type::String,
             Self::Paren(inner, _) | Self::Unary { operand: inner, .. } => inner.kind(),
             Self::Binary(binary) => match (binary.left.kind(), binary.right.kind()) {

@@ -80,6 +80,12 @@ impl Error {
     }
 }
 
+impl From<std::io::Error> for Error {
+    fn from(failed: std::io::Error) -> Self {
+        Self::internal(failed)
+    }
+}
+
 /// Line and column of a byte offset, both from 1; the column counts characters.
 pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let mut before = offset.min(text.len());

@@ -1,43 +1,36 @@
 //! New label sets from old ones.
 
-use std::sync::Arc;
-
 use weir_storage::Labels;
 
 /// Labels that tell what a metric is rather than whose: they go when the values no longer are the metric's.
 const METADATA: [&str; 3] = ["__name__", "__type__", "__unit__"];
-
-fn filtered(labels: &Labels, keep: impl Fn(&str) -> bool) -> Labels {
-    Labels::new(labels.iter().filter(|(name, _)| keep(name)))
-}
 
 /// `labels` without the metric name and its kin.
 pub(super) fn nameless(labels: &Labels) -> Labels {
     if METADATA.iter().all(|name| labels.get(name).is_none()) {
         return labels.clone();
     }
-    filtered(labels, |name| !METADATA.contains(&name))
+    labels.retained(|name| !METADATA.contains(&name))
 }
 
 /// Only the labels in `names`.
 pub(super) fn only(labels: &Labels, names: &[String]) -> Labels {
-    filtered(labels, |name| names.iter().any(|n| n == name))
+    labels.retained(|name| names.iter().any(|n| n == name))
 }
 
 /// All but the labels in `names`.
 pub(super) fn without(labels: &Labels, names: &[String]) -> Labels {
-    filtered(labels, |name| !names.iter().any(|n| n == name))
+    labels.retained(|name| !names.iter().any(|n| n == name))
 }
 
 /// All but those in `names`, the metric name and its kin.
 pub(super) fn without_and_nameless(labels: &Labels, names: &[String]) -> Labels {
-    filtered(labels, |name| !METADATA.contains(&name) && !names.iter().any(|n| n == name))
+    labels.retained(|name| !METADATA.contains(&name) && !names.iter().any(|n| n == name))
 }
 
 /// `labels` with `name` set to `value`; removed where that is empty.
 pub(super) fn with(labels: &Labels, name: &str, value: &str) -> Labels {
-    let others = labels.iter().map(|(n, v)| (Arc::<str>::from(n), Arc::<str>::from(v)));
-    Labels::new(others.chain([(name.into(), value.into())]))
+    labels.with(name, value)
 }
 
 /// How Prometheus writes a label set in errors: `{__name__="name", a="b"}`.

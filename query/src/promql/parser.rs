@@ -207,6 +207,7 @@ impl Parser<'_> {
         let span = start.to(operand.span());
         Ok(match *operand {
             Expr::Number(value, _) => Expr::Number(if negate { -value } else { value }, span),
+            Expr::Seconds(value, _) => Expr::Seconds(if negate { -value } else { value }, span),
             _ => Expr::Unary { negate, operand, span },
         })
     }
@@ -220,7 +221,7 @@ impl Parser<'_> {
             }
             Token::Duration(ms) => {
                 self.advance();
-                Ok(Expr::Number(ms as f64 / 1000.0, span))
+                Ok(Expr::Seconds(ms as f64 / 1000.0, span))
             }
             Token::Text(text) => {
                 self.advance();

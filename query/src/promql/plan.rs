@@ -3,6 +3,7 @@
 mod lower;
 
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use weir_model::limits::{PROMQL_POINTS, PROMQL_SAMPLES, PROMQL_SERIES};
 use weir_storage::{LabelMatcher, Labels, MatchOp};
@@ -13,7 +14,7 @@ use super::eval::{self, Budget, Evaluator};
 use super::features::Features;
 use super::functions::Function;
 use super::source::{SampleSource, Samples, Selection, SeriesSamples};
-use super::value::{Answer, Grid};
+use super::value::{Answer, Grid, Stats};
 
 /// How a query is to be evaluated.
 #[derive(Debug, Clone)]
@@ -121,6 +122,7 @@ impl Plan {
 
     /// The answer. Long-running: belongs on a thread that may block. Ends early once `cancel` is set.
     pub fn evaluate(&self, fetched: &Fetched, cancel: &AtomicBool) -> Result<Answer, Error> {
+        let began = Instant::now();
         let budget = Budget::new(fetched.left, self.options.samples);
         let mut evaluator = Evaluator {
             series: &fetched.series,
@@ -131,7 +133,14 @@ impl Plan {
             cancel,
         };
         let output = eval::output(&mut evaluator, &self.root, self.kind, self.time)?;
-        Ok(Answer { output, annotations: evaluator.annotations })
+        let annotations = evaluator.annotations;
+        let stats = Stats {
+            samples: budget.looked_at(),
+            peak_samples: budget.peak(),
+            evaluated: began.elapsed(),
+            ..Stats::default()
+        };
+        Ok(Answer { output, annotations, stats })
     }
 }
 

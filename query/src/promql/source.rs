@@ -83,11 +83,31 @@ pub trait SampleSource: Send + Sync {
 pub enum Samples {
     /// All of them, in order of labels.
     Whole(Vec<SeriesSamples>),
-    /// Too many to hold at once.
+    /// They are read when they are worked on.
     Parts(Box<dyn SeriesParts>),
 }
 
-/// The series of a selection in parts, each series in one of them.
+impl Samples {
+    /// All series. Reads, where they are in parts: for a thread that may block. Fails where they hold more than `limit`
+    /// samples.
+    pub fn whole(self, limit: usize) -> Result<Vec<SeriesSamples>, Error> {
+        let parts = match self {
+            Self::Whole(all) => return Ok(all),
+            Self::Parts(parts) => parts,
+        };
+        let (mut all, mut left) = (Vec::new(), limit);
+        for part in 0..parts.len() {
+            let read = parts.read(part, left)?;
+            let samples: usize = read.iter().map(SeriesSamples::len).sum();
+            left = left.checked_sub(samples).ok_or_else(|| too_many(limit))?;
+            all.extend(read);
+        }
+        all.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(all)
+    }
+}
+
+/// The series of a selection in parts, each series in one of them; in order of labels where that is the only one.
 pub trait SeriesParts: std::fmt::Debug + Send + Sync {
     /// How many parts there are.
     fn len(&self) -> usize;

@@ -1,6 +1,7 @@
 //! Samples, matrices of them, and answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_storage::Labels;
 
@@ -143,4 +144,21 @@ pub struct Answer {
     pub output: Output,
     /// Warnings and infos.
     pub annotations: Annotations,
+    /// What it took.
+    pub stats: Stats,
+}
+
+/// What a query took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// How often a sample went into a result.
+    pub samples: usize,
+    /// Most samples that were held at once.
+    pub peak_samples: usize,
+    /// Time before its turn came.
+    pub queued: Duration,
+    /// Time until it was known what to read.
+    pub prepared: Duration,
+    /// Time of reading and evaluation.
+    pub evaluated: Duration,
 }

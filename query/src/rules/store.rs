@@ -11,7 +11,7 @@ use weir_storage::{LabelMatcher, Labels, Storage};
 use super::rows;
 use crate::engine::Engine;
 use crate::promql::snapshot::SnapshotSource;
-use crate::promql::source::{MemorySource, SampleSource, Samples, Selection, SeriesSamples};
+use crate::promql::source::{MemorySource, SampleSource, Selection, SeriesSamples};
 use crate::promql::{Error, Options, Output, Plan, Question, Sample, TimeRange, ask, parser};
 
 /// A sample that a rule stores.
@@ -52,22 +52,6 @@ pub(super) fn rows_of(output: Output) -> Result<Vec<(Labels, Sample)>, String> {
     }
 }
 
-/// All series of a selection.
-fn whole(samples: Samples) -> Result<Vec<SeriesSamples>, Error> {
-    let parts = match samples {
-        Samples::Whole(series) => return Ok(series),
-        Samples::Parts(parts) => parts,
-    };
-    let mut all = Vec::new();
-    let mut left = PROMQL_SAMPLES;
-    for part in 0..parts.len() {
-        let series = parts.read(part, left)?;
-        left = left.saturating_sub(series.iter().map(SeriesSamples::len).sum());
-        all.extend(series);
-    }
-    Ok(all)
-}
-
 /// What a tenant has stored.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -104,11 +88,11 @@ impl Store for Stored {
         until_ms: i64,
     ) -> Result<Vec<SeriesSamples>, String> {
         let snapshot = self.engine.snapshot(&self.tenant);
-        let source = SnapshotSource::new(snapshot, self.engine.series(&self.tenant), self.engine.session());
+        let source = SnapshotSource::new(snapshot, self.engine.series(&self.tenant));
         let selection = Selection { matchers, after: after_ms, until: until_ms };
         let select = async move {
             let samples = source.select(&selection, PROMQL_SAMPLES).await?;
-            tokio::task::block_in_place(|| whole(samples))
+            tokio::task::block_in_place(|| samples.whole(PROMQL_SAMPLES))
         };
         let found = self.engine.run(select).await;
         found.map_err(|interrupted| interrupted.to_string())?.map_err(|error| error.to_string())
@@ -163,7 +147,7 @@ impl Store for Memory {
         let selection = Selection { matchers, after: after_ms, until: until_ms };
         let source = Arc::clone(&self.source());
         let samples = source.select(&selection, PROMQL_SAMPLES).await;
-        samples.and_then(whole).map_err(|error| error.to_string())
+        samples.and_then(|samples| samples.whole(PROMQL_SAMPLES)).map_err(|error| error.to_string())
     }
 
     async fn write(&self, points: Vec<Point>) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! Filters never miss a row, seldom point at a block in vain, and survive bytes that are none.
 
 use std::fs;
+use std::path::Path;
 
 use arrow::array::{
     ArrayRef, BinaryArray, Int64Array, Int64Builder, MapBuilder, MapFieldNames, RecordBatch, StringArray,
@@ -171,26 +172,6 @@ fn files_without_filters_say_so() {
     };
     let file = write(Table::Samples, &[samples(0..10)], &target).unwrap().remove(0);
     assert!(BlockFilters::read(Table::Spans, &file).unwrap().is_none());
-}
-
-#[test]
-fn those_asked_for_longest_ago_make_room() {
-    let filters = || Some(Arc::new(BlockFilters { ends: vec![0], bytes: vec![0; 1000], pages: Vec::new() }));
-    let mut held = Held::default();
-    for n in 0..10 {
-        held.asked += 1;
-        held.keep(PathBuf::from(format!("{n}")), filters(), 3_500);
-        if let Some(entry) = held.files.get_mut(Path::new("0")) {
-            entry.asked = held.asked;
-        }
-    }
-    let mut left: Vec<_> = held.files.keys().map(|path| path.to_str().unwrap()).collect();
-    left.sort_unstable();
-    assert_eq!(left, ["0", "8", "9"]);
-    for name in ["0", "8", "9", "7"] {
-        held.remove(Path::new(name));
-    }
-    assert_eq!(held.bytes, 0);
 }
 
 proptest! {

@@ -212,3 +212,37 @@ async fn the_index_is_there_again_after_reopening_from_log_and_files() {
     assert_eq!(index.known(sets[15].id(), &sets[15], 6), Known::Stored);
     assert_eq!(index.select(&[matcher("n", MatchOp::Equal, "7")]), [(sets[7].id(), sets[7].clone())]);
 }
+
+#[test]
+fn labels_are_set_replaced_and_removed() {
+    let labels = Labels::new([("b", "2"), ("d", "4")]);
+    let pairs = |labels: Labels| labels.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(",");
+    let golden = [
+        (("a", "1"), "a=1,b=2,d=4"),
+        (("b", "x"), "b=x,d=4"),
+        (("c", "3"), "b=2,c=3,d=4"),
+        (("d", ""), "b=2"),
+        (("e", "5"), "b=2,d=4,e=5"),
+        (("e", ""), "b=2,d=4"),
+    ];
+    for ((name, value), expected) in golden {
+        assert_eq!(pairs(labels.with(name, value)), expected);
+    }
+    assert_eq!(pairs(labels.retained(|name| name != "b")), "d=4");
+}
+
+proptest! {
+    #[test]
+    fn labels_compare_as_their_texts_do(
+        sets in prop::collection::vec(prop::collection::btree_map("[ab]{1,2}", "[xy]{1,2}", 0..3), 2),
+    ) {
+        let [a, b] = [0, 1].map(|at: usize| Labels::new(sets[at].iter().map(|(n, v)| (n.as_str(), v.as_str()))));
+        let texts = |at: usize| sets[at].iter().collect::<Vec<_>>();
+        prop_assert_eq!(a.cmp(&b), texts(0).cmp(&texts(1)));
+        prop_assert_eq!(a == b, texts(0) == texts(1));
+        // Texts that two sets share, as those of one index do.
+        let shared = a.with("c", "z");
+        prop_assert_eq!(shared.cmp(&a), std::cmp::Ordering::Greater);
+        prop_assert_eq!(shared.with("c", ""), a);
+    }
+}

@@ -1,12 +1,13 @@
 //! Answers as JSON: `{"resultType":…,"result":…}`. Values are texts, moments Unix seconds.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_storage::Labels;
 
 use crate::promql::histogram::{Bucket, Histogram};
-use crate::promql::value::Points;
+use crate::promql::value::{Points, Stats};
 use crate::promql::{Annotations, Output, Sample};
 
 /// Warnings, and as many infos, that an answer carries at most.
@@ -37,8 +38,8 @@ impl Remarks {
     }
 }
 
-/// The field `data` of an answer.
-pub(super) fn data(output: &Output) -> String {
+/// The field `data` of an answer, with `stats` where they are asked for.
+pub(super) fn data(output: &Output, stats: Option<&Stats>) -> String {
     let mut out = String::new();
     let kind = match output {
         Output::Scalar(..) => "scalar",
@@ -72,8 +73,27 @@ pub(super) fn data(output: &Output) -> String {
         }),
         Output::Matrix(all) => put_list(&mut out, all, put_points),
     }
+    if let Some(stats) = stats {
+        let _ = write!(out, ",\"stats\":{}", shown_stats(stats));
+    }
     out.push('}');
     out
+}
+
+/// Seconds and samples as Prometheus tells them; results are sorted as they are evaluated.
+fn shown_stats(stats: &Stats) -> Value {
+    let seconds = |time: Duration| time.as_secs_f64();
+    json!({
+        "timings": {
+            "evalTotalTime": seconds(stats.prepared + stats.evaluated),
+            "resultSortTime": 0.0,
+            "queryPreparationTime": seconds(stats.prepared),
+            "innerEvalTime": seconds(stats.evaluated),
+            "execQueueTime": seconds(stats.queued),
+            "execTotalTime": seconds(stats.queued + stats.prepared + stats.evaluated),
+        },
+        "samples": { "totalQueryableSamples": stats.samples, "peakSamples": stats.peak_samples },
+    })
 }
 
 fn put_list<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut put: impl FnMut(&mut String, T)) {
@@ -236,7 +256,7 @@ mod tests {
             1_500,
             vec![(labels.clone(), exponential.clone().into()), (Labels::default(), custom.into())],
         );
-        insta::assert_snapshot!(data(&vector));
+        insta::assert_snapshot!(data(&vector, None));
         let empty = Histogram::default();
         let matrix = Output::Matrix(vec![
             Points {
@@ -249,6 +269,6 @@ mod tests {
             },
             Points { labels, points: vec![(0, exponential.into())] },
         ]);
-        insta::assert_snapshot!(data(&matrix));
+        insta::assert_snapshot!(data(&matrix, None));
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn exemplars(
 /// The conditions of every selector in `expr`.
 fn selectors<'e>(expr: &'e Expr, found: &mut Vec<&'e [LabelMatcher]>) {
     match expr {
-        Expr::Number(..) | Expr::Text(..) => {}
+        Expr::Number(..) | Expr::Seconds(..) | Expr::Text(..) => {}
         Expr::Paren(inner, _) => selectors(inner, found),
         Expr::Unary { operand, .. } => selectors(operand, found),
         Expr::Binary(binary) => {

@@ -40,7 +40,9 @@ fn expression(state: &State, params: &Params) -> Result<Expr, ApiError> {
 /// The tree as Prometheus' own pages read it.
 pub(crate) fn tree(expr: &Expr) -> Value {
     match expr {
-        Expr::Number(value, _) => json!({"type": "numberLiteral", "val": number::show(*value)}),
+        Expr::Number(value, _) | Expr::Seconds(value, _) => {
+            json!({"type": "numberLiteral", "val": number::show(*value)})
+        }
         Expr::Text(text, _) => json!({"type": "stringLiteral", "val": text}),
         Expr::Paren(inner, _) => json!({"type": "parenExpr", "expr": tree(inner)}),
         Expr::Unary { negate, operand, .. } => {

@@ -29,9 +29,8 @@ pub(super) async fn federate(
         if accept.contains("escaping=allow-utf-8") { Escaping::Quotes } else { Escaping::Underscores };
     match newest(&state, &params).await {
         Ok(series) => {
-            let settings = state.prometheus.clone();
-            let made =
-                state.engine.run(async move { exposition(&series, &settings.external_labels, escaping) });
+            let external = state.prometheus.external_labels();
+            let made = state.engine.run(async move { exposition(&series, &external, escaping) });
             let Ok(text) = made.await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
             let scheme = match escaping {
                 Escaping::Quotes => "allow-utf-8",

@@ -9,8 +9,6 @@ mod histogram;
 mod wire;
 mod xor;
 
-use std::sync::Arc;
-
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -21,7 +19,6 @@ use weir_model::limits::{REMOTE_READ_FRAME_BYTES, REMOTE_READ_REQUEST_BYTES};
 use weir_storage::{LabelMatcher, Labels, MatchOp};
 
 use super::error::ApiError;
-use super::settings::Settings;
 use super::{State, samples};
 use crate::promql::SeriesSamples;
 use crate::promql::source::Selection;
@@ -45,21 +42,21 @@ async fn answer(state: &State, body: &[u8]) -> Result<Response, ApiError> {
     })? == ResponseType::StreamedXorChunks;
     let settings = &state.prometheus;
     let _turn = settings.reads.acquire().await.map_err(|_| ApiError::internal("the server is stopping"))?;
+    let external = settings.external_labels();
     let mut results = Vec::with_capacity(request.queries.len());
     for query in &request.queries {
-        results.push(samples::select(state, vec![selection(query, settings)?]).await?);
+        results.push(samples::select(state, vec![selection(query, &external)?]).await?);
     }
     let has_histograms = results.iter().flatten().any(|series| !series.histograms.times.is_empty());
     if has_histograms && chunked && !ResponseType::takes_samples(&request) {
         let message = "native histograms are only sent as SAMPLES; accept that response type, too";
         return Err(ApiError::bad_data(message));
     }
-    let external = Arc::clone(settings);
     if chunked && !has_histograms {
-        let frames = state.engine.run(async move { chunks::frames(&results, &external.external_labels) });
+        let frames = state.engine.run(async move { chunks::frames(&results, &external) });
         return Ok(streamed(frames.await?));
     }
-    let message = state.engine.run(async move { message(&results, &external.external_labels) }).await?;
+    let message = state.engine.run(async move { message(&results, &external) }).await?;
     let headers = [(CONTENT_TYPE, "application/x-protobuf"), (CONTENT_ENCODING, "snappy")];
     Ok((headers, message.map_err(ApiError::internal)?).into_response())
 }
@@ -85,7 +82,7 @@ fn request(body: &[u8]) -> Result<ReadRequest, ApiError> {
 }
 
 /// What a query selects. Conditions that an external label satisfies are no conditions on what is stored.
-fn selection(query: &Query, settings: &Settings) -> Result<Selection, ApiError> {
+fn selection(query: &Query, external: &Labels) -> Result<Selection, ApiError> {
     let mut matchers = Vec::with_capacity(query.matchers.len());
     for matcher in &query.matchers {
         let op = match matcher.kind {
@@ -95,8 +92,8 @@ fn selection(query: &Query, settings: &Settings) -> Result<Selection, ApiError> 
             3 => MatchOp::NotRegex,
             _ => return Err(ApiError::bad_data("invalid matcher type")),
         };
-        let external = settings.external_labels.get(&matcher.name);
-        if op == MatchOp::Equal && external.is_some_and(|value| value == matcher.value) {
+        let own = external.get(&matcher.name);
+        if op == MatchOp::Equal && own.is_some_and(|value| value == matcher.value) {
             continue;
         }
         let made = LabelMatcher::new(&matcher.name, op, &matcher.value);

@@ -7,7 +7,7 @@ use weir_storage::Labels;
 use super::State;
 use super::error::ApiError;
 use crate::promql::snapshot::SnapshotSource;
-use crate::promql::source::{SampleSource, Samples, Selection, too_many};
+use crate::promql::source::{SampleSource, Selection, too_many};
 use crate::promql::{Error, SeriesSamples};
 
 /// The samples of the series that any of `selections` matches, in order of labels, each series once. It is for
@@ -20,12 +20,12 @@ pub(super) async fn select(
     let (limit, series) = (settings.options.samples, settings.options.series);
     let snapshot = state.engine.snapshot(&state.tenant);
     let index = state.engine.series(&state.tenant);
-    let source = SnapshotSource::new(snapshot, index, state.engine.session()).limited(series);
+    let source = SnapshotSource::new(snapshot, index).limited(series);
     let work = async move {
         let (mut left, mut found) = (limit, BTreeMap::<Labels, SeriesSamples>::new());
         for selection in &selections {
             let samples = source.select(selection, left).await?;
-            let all = tokio::task::block_in_place(|| whole(samples, left))?;
+            let all = tokio::task::block_in_place(|| samples.whole(left))?;
             for series in all.into_iter().filter(|series| !series.is_empty()) {
                 if !found.contains_key(&series.labels) {
                     left = left.checked_sub(series.len()).ok_or_else(|| too_many(limit))?;
@@ -36,21 +36,4 @@ pub(super) async fn select(
         Ok::<_, Error>(found.into_values().collect())
     };
     Ok(state.engine.run_within(settings.timeout, work).await??)
-}
-
-/// All series of a selection; for a thread that may block.
-fn whole(samples: Samples, limit: usize) -> Result<Vec<SeriesSamples>, Error> {
-    match samples {
-        Samples::Whole(all) => Ok(all),
-        Samples::Parts(parts) => {
-            let (mut all, mut left) = (Vec::new(), limit);
-            for part in 0..parts.len() {
-                let read = parts.read(part, left)?;
-                let samples: usize = read.iter().map(SeriesSamples::len).sum();
-                left = left.checked_sub(samples).ok_or_else(|| too_many(limit))?;
-                all.extend(read);
-            }
-            Ok(all)
-        }
-    }
 }

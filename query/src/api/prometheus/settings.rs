@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use weir_model::limits::{PROMQL_TIMEOUT, REMOTE_READS};
+use weir_model::prometheus::Config;
 use weir_model::{Clock, UnixNanos};
 use weir_storage::Labels;
 
@@ -18,8 +20,8 @@ pub struct Settings {
     pub options: Options,
     /// How long a query may take, and at most what its parameter `timeout` may ask for.
     pub timeout: Duration,
-    /// Labels that remote read and federation add to series that lack them.
-    pub external_labels: Labels,
+    /// Prometheus' own configuration as it is now.
+    pub config: watch::Receiver<Arc<Config>>,
     /// When the program started.
     pub started: UnixNanos,
     /// The folder that tables are in, and that the program runs in.
@@ -38,13 +40,19 @@ impl Settings {
         Self {
             options: Options::default(),
             timeout: PROMQL_TIMEOUT,
-            external_labels: Labels::default(),
+            config: watch::channel(Arc::default()).1,
             started: clock.now(),
             folder: PathBuf::new(),
             retention: "forever".to_owned(),
             flags: BTreeMap::new(),
             reads: Semaphore::new(REMOTE_READS),
         }
+    }
+
+    /// Labels that remote read and federation add to series that lack them.
+    pub(super) fn external_labels(&self) -> Labels {
+        let config = self.config.borrow();
+        Labels::new(config.global.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     /// How long a query may take that asks for `wanted`.

@@ -13,6 +13,10 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(value, _) => f.write_str(&number::show(*value)),
+            Self::Seconds(seconds, _) => {
+                let sign = if *seconds < 0.0 { "-" } else { "" };
+                write!(f, "{sign}{}", duration::show_ms((seconds.abs() * 1000.0) as i64))
+            }
             Self::Text(text, _) => quoted(f, text),
             Self::Paren(inner, _) => write!(f, "({inner})"),
             Self::Unary { negate, operand, .. } => write!(f, "{}{operand}", if *negate { "-" } else { "+" }),

@@ -30,7 +30,9 @@ impl Expr {
             Self::Aggregate(aggregate) => aggregate.laid_out(level),
             Self::Call(call) => call.laid_out(level),
             Self::Paren(inner, _) => format!("{indent}(\n{}\n{indent})", inner.laid_out(level + 1)),
-            Self::Number(..) | Self::Text(..) | Self::Selector(_) => format!("{indent}{line}"),
+            Self::Number(..) | Self::Seconds(..) | Self::Text(..) | Self::Selector(_) => {
+                format!("{indent}{line}")
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ impl Evaluator<'_> {
                 Ok(Value::Vector(set(node, left, right, grid)))
             }
             (Value::Vector(left), Value::Vector(right)) => {
-                Join::new(self, node, grid, &left, &right).run().map(Value::Vector)
+                Join::new(self, node, grid, left, right).run().map(Value::Vector)
             }
             _ => Err(Error::execution("binary expression must contain only scalar and instant vector types")),
         }
@@ -139,8 +139,9 @@ struct Join<'e, 'a, 'n> {
     evaluator: &'e mut Evaluator<'a>,
     node: &'n BinaryNode,
     grid: Grid,
-    many: &'n Matrix,
-    one: &'n Matrix,
+    /// Rows lose their cells when they have met all partners they can have.
+    many: Matrix,
+    one: Matrix,
     /// Rows of the result, by their labels.
     index: HashMap<Labels, usize>,
     out: Matrix,
@@ -153,8 +154,8 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
         evaluator: &'e mut Evaluator<'a>,
         node: &'n BinaryNode,
         grid: Grid,
-        left: &'n Matrix,
-        right: &'n Matrix,
+        left: Matrix,
+        right: Matrix,
     ) -> Self {
         let (many, one) = if node.matching.group == Group::Right { (right, left) } else { (left, right) };
         let (index, out, filled) = (HashMap::new(), Vec::new(), Vec::new());
@@ -199,7 +200,6 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
 
     fn group(&mut self, signature: &Labels, group: &Match) -> Result<(), Error> {
         let (many_fill, one_fill) = self.fills();
-        let absent = Row { labels: signature.clone(), drop_name: false, cells: Vec::new() };
         if (group.one.is_empty() && one_fill.is_none()) || (group.many.is_empty() && many_fill.is_none()) {
             // No partner at any step; duplicates among the "one" side are a mistake even so.
             return if group.many.is_empty() {
@@ -207,6 +207,9 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
             } else {
                 (0..self.grid.len()).try_for_each(|s| self.the_one(group, s).map(|_| ()))
             };
+        }
+        if let ([one], None, None) = (group.one.as_slice(), many_fill, one_fill) {
+            return group.many.iter().try_for_each(|many| self.pair(*many, *one));
         }
         let pairs = |many: usize, one: usize| (many, one);
         // Result rows are found once per pair of rows, not per step.
@@ -226,12 +229,13 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
                     (None, Some(value)) => (NONE, Sample::Float(value)),
                     (None, None) => continue,
                 };
-                let one_row = if one_at == NONE { &absent } else { &self.one[one_at] };
+                let one_labels = if one_at == NONE { signature } else { &self.one[one_at].labels }.clone();
                 let cell = cell.clone();
                 let target = match targets.get(&pairs(many, one_at)) {
                     Some(&target) => target,
                     None => {
-                        let target = self.target(&self.many[many], one_row);
+                        let row = &self.many[many];
+                        let target = self.target(row.labels.clone(), row.drop_name, &one_labels);
                         targets.insert(pairs(many, one_at), target);
                         target
                     }
@@ -240,8 +244,41 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
             }
             if let (false, Some(one_at), Some(value)) = (any, one, many_fill) {
                 let cell = self.one[one_at].cells[step].clone();
-                let target = self.target(&absent, &self.one[one_at]);
+                let labels = self.one[one_at].labels.clone();
+                let target = self.target(signature.clone(), false, &labels);
                 self.meet(target, step, (Sample::Float(value), cell))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a row of the "many" side meet the only one there is for it. Its cells become those of the result.
+    fn pair(&mut self, many: usize, one: usize) -> Result<(), Error> {
+        self.evaluator.check()?;
+        let row = &mut self.many[many];
+        let (labels, drop_name, mut cells) =
+            (row.labels.clone(), row.drop_name, std::mem::take(&mut row.cells));
+        let met = |(a, b): (&Sample, &Sample)| a.is_present() && b.is_present();
+        if !cells.iter().zip(&self.one[one].cells).any(met) {
+            return Ok(());
+        }
+        let one_labels = self.one[one].labels.clone();
+        let target = self.target(labels, drop_name, &one_labels);
+        if self.out[target].cells.is_empty() {
+            let (node, swapped) = (self.node, self.node.matching.group == Group::Right);
+            self.filled[target] = cells.iter().zip(&self.one[one].cells).map(met).collect();
+            for (cell, other) in cells.iter_mut().zip(&self.one[one].cells) {
+                let (left, right) = if swapped { (other, &*cell) } else { (&*cell, other) };
+                let notes = (&mut self.evaluator.annotations, node.span);
+                *cell = operators::apply(node.op, (left, right), left, node.bool_result, notes);
+            }
+            self.out[target].cells = cells;
+            return Ok(());
+        }
+        for (step, cell) in cells.into_iter().enumerate() {
+            let other = self.one[one].cells[step].clone();
+            if cell.is_present() && other.is_present() {
+                self.meet(target, step, (cell, other))?;
             }
         }
         Ok(())
@@ -265,12 +302,11 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
         Ok(first)
     }
 
-    /// The result row of a pair.
-    fn target(&mut self, many: &Row, one: &Row) -> usize {
+    /// The result row of a pair, without cells where it is new.
+    fn target(&mut self, many: Labels, mut drop_name: bool, one: &Labels) -> usize {
         let matching = &self.node.matching;
-        let mut result = many.labels.clone();
+        let mut result = many;
         let arithmetic = !self.node.op.compares();
-        let mut drop_name = many.drop_name;
         if arithmetic || (self.node.bool_result && !self.evaluator.options.delayed_name_removal) {
             result = labels::nameless(&result);
         } else if self.node.bool_result {
@@ -282,18 +318,22 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
             _ => {}
         }
         for name in &matching.include {
-            result = labels::with(&result, name, one.labels.get(name).unwrap_or_default());
+            result = labels::with(&result, name, one.get(name).unwrap_or_default());
         }
-        let (next, steps) = (self.out.len(), self.grid.len());
+        let next = self.out.len();
         let at = *self.index.entry(result.clone()).or_insert(next);
         if at == next {
-            self.out.push(Row { labels: result, drop_name, cells: vec![Sample::Absent; steps] });
-            self.filled.push(vec![false; steps]);
+            self.out.push(Row { labels: result, drop_name, cells: Vec::new() });
+            self.filled.push(Vec::new());
         }
         at
     }
 
     fn meet(&mut self, target: usize, step: usize, (many, one): (Sample, Sample)) -> Result<(), Error> {
+        if self.out[target].cells.is_empty() {
+            self.out[target].cells = vec![Sample::Absent; self.grid.len()];
+            self.filled[target] = vec![false; self.grid.len()];
+        }
         if std::mem::replace(&mut self.filled[target][step], true) {
             let message = match self.node.matching.group {
                 Group::OneToOne => {

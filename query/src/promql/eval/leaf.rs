@@ -55,8 +55,7 @@ impl<'a> Evaluator<'a> {
         start: impl Fn() -> P + Sync,
         fold: impl Fn(&mut Self, &mut P, Row) -> Result<(), Error> + Sync,
     ) -> Result<Vec<P>, Error> {
-        self.each_part(node.selection, |evaluator, all| {
-            let mut folded = start();
+        self.each_stretch(node.selection, start, |evaluator, folded, all| {
             for series in all {
                 evaluator.check()?;
                 let steps = node.at.map_or(grid, Grid::at);
@@ -65,17 +64,19 @@ impl<'a> Evaluator<'a> {
                     Extent::Smoothed if show == Show::Value => evaluator.smoothed(series, node, steps),
                     _ => newest(series, show, steps, node, lookback),
                 };
-                if cells.iter().all(|cell| !cell.is_present()) {
+                let present = cells.iter().filter(|cell| cell.is_present()).count();
+                if present == 0 {
                     continue;
                 }
+                evaluator.budget.look_at(present);
                 if node.at.is_some() {
                     cells = vec![cells[0].clone(); grid.len()];
                 }
                 evaluator.charge(cells.len())?;
                 let row = Row { labels: series.labels.clone(), drop_name: false, cells };
-                fold(evaluator, &mut folded, row)?;
+                fold(evaluator, folded, row)?;
             }
-            Ok(folded)
+            Ok(())
         })
     }
 
@@ -191,15 +192,16 @@ impl<'a> Evaluator<'a> {
         let parameter_span = parameter_span.map_or(call.span, |(_, span)| *span);
         let task = Task { call, function, range, range_span, parameters, parameter_span, grid };
         match &range.input {
-            RangeInput::Selection(selection) => self.each_part(*selection, |evaluator, all| {
-                let mut folded = start();
-                for series in all {
-                    if let Some(row) = evaluator.window_row(&task, &series.labels, series)? {
-                        fold(evaluator, &mut folded, row)?;
+            RangeInput::Selection(selection) => {
+                self.each_stretch(*selection, start, |evaluator, folded, all| {
+                    for series in all {
+                        if let Some(row) = evaluator.window_row(&task, &series.labels, series)? {
+                            fold(evaluator, folded, row)?;
+                        }
                     }
-                }
-                Ok(folded)
-            }),
+                    Ok(())
+                })
+            }
             RangeInput::Subquery(operand, inner) => {
                 let mut folded = start();
                 for row in self.vector(operand, *inner)? {
@@ -240,6 +242,7 @@ impl<'a> Evaluator<'a> {
         };
         let mut sweep = Sweep::new(&series, task.range, self.options.lookback_ms);
         let mut cells = Vec::with_capacity(task.grid.len());
+        let mut looked_at = 0;
         for (step, time) in task.grid.times().enumerate() {
             if step % CHECKED_STEPS == 0 {
                 self.check()?;
@@ -249,7 +252,11 @@ impl<'a> Evaluator<'a> {
             context.time = time;
             let window = sweep.window(task.range.at.unwrap_or(time));
             let empty = window.is_empty();
+            looked_at += window.floats.len() + window.histograms.len();
             cells.push(if empty { Sample::Absent } else { (task.function)(&window, &mut context) });
+        }
+        if !subquery {
+            self.budget.look_at(looked_at);
         }
         self.annotations = context.annotations;
         if let Some(failure) = context.failure {
@@ -274,14 +281,15 @@ impl<'a> Evaluator<'a> {
         fold: impl Fn(&mut Self, &mut P, &Labels, &SeriesSamples) -> Result<(), Error> + Sync,
     ) -> Result<Vec<P>, Error> {
         match &node.input {
-            RangeInput::Selection(selection) => self.each_part(*selection, |evaluator, all| {
-                let mut folded = start();
-                for series in all {
-                    evaluator.check()?;
-                    fold(evaluator, &mut folded, &series.labels, series)?;
-                }
-                Ok(folded)
-            }),
+            RangeInput::Selection(selection) => {
+                self.each_stretch(*selection, start, |evaluator, folded, all| {
+                    for series in all {
+                        evaluator.check()?;
+                        fold(evaluator, folded, &series.labels, series)?;
+                    }
+                    Ok(())
+                })
+            }
             RangeInput::Subquery(operand, inner) => {
                 let mut folded = start();
                 for row in self.vector(operand, *inner)? {

@@ -1,4 +1,4 @@
-//! Leaves in parallel: the series of a selection are worked on in parts, by as many threads as a query may use.
+//! Leaves in parallel: the series of a selection are worked on in stretches, by as many threads as a query may use.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -10,19 +10,38 @@ use crate::promql::source::{Samples, SeriesSamples, too_many};
 
 /// Samples below which a second thread costs more than it saves.
 const WORTH_A_THREAD: usize = 50_000;
-/// Parts for each thread, so that none waits long for another.
-const PARTS_PER_THREAD: usize = 4;
+/// Stretches of a selection for each thread, so that none waits long for another.
+const STRETCHES_PER_THREAD: usize = 4;
 
-/// Samples that a query may hold at once.
+/// Samples that a query may hold at once, and how many it held and looked at.
 #[derive(Debug)]
 pub(in crate::promql) struct Budget {
     left: AtomicUsize,
     limit: usize,
+    /// The fewest that were left.
+    least: AtomicUsize,
+    looked_at: AtomicUsize,
 }
 
 impl Budget {
     pub(in crate::promql) fn new(left: usize, limit: usize) -> Self {
-        Self { left: AtomicUsize::new(left), limit }
+        let (left, least) = (AtomicUsize::new(left), AtomicUsize::new(left));
+        Self { left, limit, least, looked_at: AtomicUsize::new(0) }
+    }
+
+    /// Most samples that were held at once.
+    pub(in crate::promql) fn peak(&self) -> usize {
+        self.limit - self.least.load(Ordering::Relaxed)
+    }
+
+    /// How often a sample of a selection went into a result.
+    pub(in crate::promql) fn looked_at(&self) -> usize {
+        self.looked_at.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of samples that go into a result.
+    pub(super) fn look_at(&self, samples: usize) {
+        self.looked_at.fetch_add(samples, Ordering::Relaxed);
     }
 
     pub(super) fn left(&self) -> usize {
@@ -33,7 +52,9 @@ impl Budget {
     pub(super) fn charge(&self, samples: usize) -> Result<(), Error> {
         let taken =
             self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(samples));
-        taken.map(|_| ()).map_err(|_| too_many(self.limit))
+        let before = taken.map_err(|_| too_many(self.limit))?;
+        self.least.fetch_min(before - samples, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Gives back samples that are gone.
@@ -43,30 +64,41 @@ impl Budget {
 }
 
 impl<'a> Evaluator<'a> {
-    /// What `work` makes of each part of a selection, in the order of the parts.
-    pub(super) fn each_part<P: Send>(
+    /// Folds the series of a selection, stretch by stretch: `work` adds series to the fold that `start` begins for each
+    /// stretch. The folds come in the order of the stretches, which is the same whoever worked on which.
+    pub(super) fn each_stretch<P: Send>(
         &mut self,
         selection: usize,
-        work: impl Fn(&mut Self, &[SeriesSamples]) -> Result<P, Error> + Sync,
+        start: impl Fn() -> P + Sync,
+        work: impl Fn(&mut Self, &mut P, &[SeriesSamples]) -> Result<(), Error> + Sync,
     ) -> Result<Vec<P>, Error> {
+        let stretches = self.options.threads * STRETCHES_PER_THREAD;
         match &self.series[selection].samples {
             Samples::Whole(all) => {
                 let samples: usize = all.iter().map(SeriesSamples::len).sum();
-                if self.options.threads < 2 || samples < WORTH_A_THREAD {
-                    return Ok(vec![work(self, all)?]);
-                }
-                let size = all.len().div_ceil(self.options.threads * PARTS_PER_THREAD).max(1);
-                let parts: Vec<&[SeriesSamples]> = all.chunks(size).collect();
-                self.in_parallel(parts.len(), |evaluator, at| work(evaluator, parts[at]))
+                let few = self.options.threads < 2 || samples < WORTH_A_THREAD;
+                let size = if few { all.len() } else { all.len().div_ceil(stretches) };
+                let stretches: Vec<&[SeriesSamples]> = all.chunks(size.max(1)).collect();
+                self.in_parallel(stretches.len().max(1), |evaluator, at| {
+                    let mut fold = start();
+                    work(evaluator, &mut fold, stretches.get(at).copied().unwrap_or_default())?;
+                    Ok(fold)
+                })
             }
-            Samples::Parts(parts) => self.in_parallel(parts.len(), |evaluator, at| {
-                let series = parts.read(at, evaluator.budget.left())?;
-                let samples = series.iter().map(SeriesSamples::len).sum();
-                evaluator.budget.charge(samples)?;
-                let made = work(evaluator, &series);
-                evaluator.budget.release(samples);
-                made
-            }),
+            Samples::Parts(parts) => {
+                let size = parts.len().div_ceil(stretches).max(1);
+                self.in_parallel(parts.len().div_ceil(size).max(1), |evaluator, at| {
+                    let mut fold = start();
+                    for part in at * size..parts.len().min((at + 1) * size) {
+                        let series = parts.read(part, evaluator.budget.left())?;
+                        let samples = series.iter().map(SeriesSamples::len).sum();
+                        evaluator.budget.charge(samples)?;
+                        work(evaluator, &mut fold, &series)?;
+                        evaluator.budget.release(samples);
+                    }
+                    Ok(fold)
+                })
+            }
         }
     }
 

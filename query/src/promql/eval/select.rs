@@ -1,5 +1,6 @@
 //! Aggregations that pass series through: `topk`, `bottomk`, `limitk`, `limit_ratio`.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use weir_storage::Labels;
@@ -10,7 +11,7 @@ use crate::promql::ast::AggregateOp;
 use crate::promql::error::Error;
 use crate::promql::number::{nan_first, show};
 use crate::promql::plan::AggregateNode;
-use crate::promql::value::{Grid, Matrix, Sample};
+use crate::promql::value::{Grid, Matrix, Row, Sample};
 
 /// Rows that may be among the chosen ones.
 #[derive(Default)]
@@ -18,10 +19,23 @@ struct Candidates {
     rows: Matrix,
     /// How many there were after the last sifting.
     sifted: usize,
+    /// What further rows of a group must reach at some step, as the last sifting found.
+    bars: HashMap<Labels, Vec<Bar>>,
+}
+
+/// What a number must reach to be chosen.
+#[derive(Debug, Clone, Copy)]
+enum Bar {
+    /// There are not enough numbers yet.
+    None,
+    /// At least as good as this one.
+    At(f64),
+    /// None is chosen.
+    Closed,
 }
 
 /// Rows gathered between two siftings, at least.
-const SIFTED: usize = 512;
+const SIFTED: usize = 128;
 
 impl Evaluator<'_> {
     pub(super) fn select(&mut self, node: &AggregateNode, grid: Grid) -> Result<Matrix, Error> {
@@ -31,15 +45,15 @@ impl Evaluator<'_> {
         };
         let sifts = matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk);
         let parts = self.fold(&node.operand, grid, Candidates::default, |evaluator, candidates, row| {
+            if sifts && candidates.are_better(node, &row) {
+                return Ok(());
+            }
             evaluator.charge(row.cells.len())?;
             candidates.rows.push(row);
             // Who is not among the best of some rows is not among those of all rows.
             if sifts && candidates.rows.len() >= candidates.sifted * 2 + SIFTED {
                 let before = candidates.rows.len();
-                let chosen = evaluator.chosen(node, &mut candidates.rows.clone(), &parameter)?;
-                let mut rank = chosen.into_iter();
-                candidates.rows.retain(|_| rank.next().is_some_and(|rank| rank != usize::MAX));
-                candidates.sifted = candidates.rows.len();
+                evaluator.sift(node, candidates, &parameter)?;
                 evaluator.budget.release((before - candidates.rows.len()) * grid.len());
             }
             Ok(())
@@ -55,6 +69,50 @@ impl Evaluator<'_> {
         ranked.retain(|(rank, _)| *rank != usize::MAX);
         ranked.sort_by_key(|(rank, _)| *rank);
         Ok(ranked.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// Leaves out rows that are not among the best of those gathered, and notes what the next ones must reach.
+    fn sift(
+        &mut self,
+        node: &AggregateNode,
+        candidates: &mut Candidates,
+        parameter: &[f64],
+    ) -> Result<(), Error> {
+        // Of equal numbers the first row's count, in the order of all rows.
+        candidates.rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let mut best = candidates.rows.clone();
+        let ranks = self.chosen(node, &mut best, parameter)?;
+        let mut found: HashMap<Labels, Vec<(usize, Bar)>> = HashMap::new();
+        for row in &best {
+            let none = || vec![(0, Bar::None); row.cells.len()];
+            let steps = found.entry(group_of(&row.labels, &node.grouping)).or_insert_with(none);
+            for ((count, bar), cell) in steps.iter_mut().zip(&row.cells) {
+                let Some(value) = cell.float() else { continue };
+                *count += 1;
+                let is_worst = match bar {
+                    Bar::At(worst) => order(node, value, *worst) == Ordering::Greater,
+                    _ => true,
+                };
+                if is_worst {
+                    *bar = Bar::At(value);
+                }
+            }
+        }
+        let bar = |((count, bar), parameter): ((usize, Bar), &f64)| {
+            Ok(match count_of(*parameter, node)? {
+                0 => Bar::Closed,
+                many if count < many => Bar::None,
+                _ => bar,
+            })
+        };
+        let bars = found.into_iter().map(|(group, steps)| {
+            Ok((group, steps.into_iter().zip(parameter).map(bar).collect::<Result<_, Error>>()?))
+        });
+        candidates.bars = bars.collect::<Result<_, Error>>()?;
+        let mut rank = ranks.into_iter();
+        candidates.rows.retain(|_| rank.next().is_some_and(|rank| rank != usize::MAX));
+        candidates.sifted = candidates.rows.len();
+        Ok(())
     }
 
     /// Empties the cells that are not chosen, and gives each row's best rank at any step; the largest number
@@ -124,12 +182,7 @@ impl Evaluator<'_> {
         let mut numbers: Vec<(f64, usize)> = group.iter().filter_map(number).collect();
         // Of equal numbers the first row's counts.
         let order = |(a, first): &(f64, usize), (b, second): &(f64, usize)| {
-            let values = match (a.is_nan(), b.is_nan()) {
-                (false, false) if node.op == AggregateOp::Topk => nan_first(*b, *a),
-                (false, false) => nan_first(*a, *b),
-                (a, b) => a.cmp(&b),
-            };
-            values.then(first.cmp(second))
+            self::order(node, *a, *b).then(first.cmp(second))
         };
         if many < numbers.len() {
             if many > 0 {
@@ -156,6 +209,30 @@ impl Evaluator<'_> {
             return Ok(cap);
         }
         Ok(ratio)
+    }
+}
+
+impl Candidates {
+    /// Whether those that are there are better than `row` at every step. Histograms are left to be looked at.
+    fn are_better(&self, node: &AggregateNode, row: &Row) -> bool {
+        if self.bars.is_empty() {
+            return false;
+        }
+        let Some(bars) = self.bars.get(&group_of(&row.labels, &node.grouping)) else { return false };
+        bars.iter().zip(&row.cells).all(|(bar, cell)| match (bar, cell) {
+            (_, Sample::Absent) | (Bar::Closed, Sample::Float(_)) => true,
+            (Bar::None, _) | (_, Sample::Histogram(_)) => false,
+            (Bar::At(bar), Sample::Float(value)) => order(node, *value, *bar) == Ordering::Greater,
+        })
+    }
+}
+
+/// Which of two numbers is better: that is less. NaN is worst.
+fn order(node: &AggregateNode, a: f64, b: f64) -> Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (false, false) if node.op == AggregateOp::Topk => nan_first(b, a),
+        (false, false) => nan_first(a, b),
+        (a, b) => a.cmp(&b),
     }
 }
 

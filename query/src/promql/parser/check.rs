@@ -6,7 +6,7 @@ use crate::promql::error::Error;
 /// Fails with a position where an expression has the wrong type.
 pub(super) fn check(text: &str, expr: &Expr) -> Result<(), Error> {
     match expr {
-        Expr::Number(..) | Expr::Text(..) | Expr::Selector(_) => Ok(()),
+        Expr::Number(..) | Expr::Seconds(..) | Expr::Text(..) | Expr::Selector(_) => Ok(()),
         Expr::Paren(inner, _) => check(text, inner),
         Expr::Unary { operand, .. } => {
             check(text, operand)?;

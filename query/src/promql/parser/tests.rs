@@ -59,7 +59,8 @@ fn every_form_prints_back() {
     }
     assert_eq!(shown("SUM(x) BY (job)"), "sum by (job) (x)");
     assert_eq!(shown("sum(x)by(job)"), "sum by (job) (x)");
-    assert_eq!(shown("1h30m"), "5400");
+    assert_eq!(shown("1h30m"), "1h30m");
+    assert_eq!(shown("-1500ms + 5m"), "-1s500ms + 5m");
     assert_eq!(shown("0x1F + 1_000 + .5e3 + Inf - nan"), "31 + 1000 + 500 + +Inf - NaN");
     assert_eq!(shown("x[5m:] # tail"), "x[5m:]");
     assert_eq!(shown("on + by"), "on + by");

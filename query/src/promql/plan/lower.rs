@@ -48,7 +48,7 @@ impl Lowering<'_> {
     /// `expr` as evaluated on `grid`.
     fn node(&mut self, expr: &Expr, grid: Grid) -> Result<Node, Error> {
         Ok(match expr {
-            Expr::Number(value, _) => Node::Number(*value),
+            Expr::Number(value, _) | Expr::Seconds(value, _) => Node::Number(*value),
             Expr::Text(text, _) => Node::Text(text.clone()),
             Expr::Paren(inner, _) | Expr::Unary { negate: false, operand: inner, .. } => {
                 self.node(inner, grid)?

@@ -81,7 +81,7 @@ fn uses_range(query: &str) -> bool {
 /// Whether a function in `names` is called anywhere.
 fn calls(expr: &Expr, names: &[&str]) -> bool {
     match expr {
-        Expr::Number(..) | Expr::Text(..) | Expr::Selector(_) => false,
+        Expr::Number(..) | Expr::Seconds(..) | Expr::Text(..) | Expr::Selector(_) => false,
         Expr::Paren(inner, _) | Expr::Unary { operand: inner, .. } => calls(inner, names),
         Expr::Binary(binary) => calls(&binary.left, names) || calls(&binary.right, names),
         Expr::Aggregate(a) => {
@@ -97,7 +97,7 @@ fn calls(expr: &Expr, names: &[&str]) -> bool {
 /// Puts `@ time` on selectors and subqueries that have none; what is inside a subquery follows it.
 fn pin(expr: &mut Expr, time: i64) {
     match expr {
-        Expr::Number(..) | Expr::Text(..) => {}
+        Expr::Number(..) | Expr::Seconds(..) | Expr::Text(..) => {}
         Expr::Paren(inner, _) | Expr::Unary { operand: inner, .. } => pin(inner, time),
         Expr::Binary(binary) => {
             pin(&mut binary.left, time);

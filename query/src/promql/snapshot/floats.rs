@@ -8,11 +8,10 @@ use arrow::compute::cast;
 use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 
+use weir_storage::Stretch;
+
 use crate::promql::error::Error;
 use crate::promql::source::{Track, too_many};
-
-/// The columns that samples are read from.
-pub(super) const COLUMNS: [&str; 4] = ["series_id", "time", "start_time", "value"];
 
 /// Where a series is among those selected. Ids are hashes already.
 pub(super) type Places = HashMap<i64, usize, BuildHasherDefault<IdHasher>>;
@@ -37,7 +36,7 @@ impl Hasher for IdHasher {
 
 /// Which samples are wanted, and how many of them there may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct Within {
     /// Exclusive, in milliseconds.
     pub(super) after: i64,
     /// Inclusive.
@@ -49,14 +48,47 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) struct Floats {
     pub(super) series: Vec<Track<f64>>,
-    wanted: Wanted,
+    within: Within,
     left: usize,
 }
 
 impl Floats {
     /// None yet, of so many series; `left` may come.
-    pub(super) fn new(series: usize, wanted: Wanted, left: usize) -> Self {
-        Self { series: vec![Track::default(); series], wanted, left }
+    pub(super) fn new(series: usize, within: Within, left: usize) -> Self {
+        Self { series: vec![Track::default(); series], within, left }
+    }
+
+    /// Adds a stretch out of a file, which holds wanted samples alone.
+    pub(super) fn extend(&mut self, at: usize, stretch: &Stretch<'_>) -> Result<(), Error> {
+        let added = stretch.offsets.len();
+        self.left = self.left.checked_sub(added).ok_or_else(|| too_many(self.within.limit))?;
+        let track = &mut self.series[at];
+        if !stretch.starts.is_empty() || !track.starts.is_empty() {
+            track.starts.resize(track.times.len(), 0);
+            track.starts.extend_from_slice(stretch.starts);
+            track.starts.resize(track.times.len() + added, 0);
+        }
+        track.times.extend(stretch.offsets.iter().map(|offset| stretch.base + i64::from(*offset)));
+        track.values.extend_from_slice(stretch.values);
+        Ok(())
+    }
+
+    /// The same, of those samples for which `stays` agrees: it gets place and time.
+    pub(super) fn extend_where(
+        &mut self,
+        at: usize,
+        stretch: &Stretch<'_>,
+        mut stays: impl FnMut(usize, i64) -> bool,
+    ) -> Result<(), Error> {
+        for row in 0..stretch.offsets.len() {
+            let rows = row..row + 1;
+            if stays(at, stretch.base + i64::from(stretch.offsets[row])) {
+                let (offsets, values) = (&stretch.offsets[rows.clone()], &stretch.values[rows.clone()]);
+                let starts = stretch.starts.get(rows).unwrap_or_default();
+                self.extend(at, &Stretch { offsets, values, starts, ..*stretch })?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds the rows of `batch` whose series `places` knows, if `stays` agrees: it gets place and time.
@@ -79,7 +111,7 @@ impl Floats {
             row = end;
             let Some(&at) = places.get(&id) else { continue };
             let track = &mut self.series[at];
-            let wanted = self.wanted;
+            let wanted = self.within;
             let is_wanted = |micros: i64| {
                 let time = micros.div_euclid(1000);
                 time > wanted.after && time <= wanted.until
@@ -108,7 +140,7 @@ impl Floats {
 
     /// Adds samples that were gathered before, as written after all that are there.
     pub(super) fn add(&mut self, at: usize, track: &Track<f64>) -> Result<(), Error> {
-        self.left = self.left.checked_sub(track.times.len()).ok_or_else(|| too_many(self.wanted.limit))?;
+        self.left = self.left.checked_sub(track.times.len()).ok_or_else(|| too_many(self.within.limit))?;
         let into = &mut self.series[at];
         if !track.starts.is_empty() || !into.starts.is_empty() {
             into.starts.resize(into.times.len(), 0);

@@ -6,6 +6,7 @@ use prost::encoding::decode_varint;
 use tower::ServiceExt;
 use weir_model::TenantId;
 
+use super::super::settings::Settings;
 use super::wire::{ChunkedReadResponse, Matcher};
 use super::xor::tests::decoded;
 use super::*;
@@ -169,8 +170,10 @@ fn no_frame_is_larger_than_others_take() {
 #[tokio::test]
 async fn external_labels_are_added_and_asked_for() {
     let mut state = state();
-    let external_labels = Labels::new([("region", "eu"), ("job", "other")]);
-    state.prometheus = Arc::new(Settings { external_labels, ..Settings::new(&state.clock) });
+    let text = "global: {external_labels: {region: eu, job: other}}";
+    let config = Arc::new(weir_model::prometheus::Config::parse(text).unwrap().0);
+    let config = tokio::sync::watch::channel(config).1;
+    state.prometheus = Arc::new(Settings { config, ..Settings::new(&state.clock) });
     for (value, found) in [("eu", 1), ("us", 0)] {
         let matchers = [(0, "__name__", "up"), (0, "job", "a"), (0, "region", value)];
         let (_, _, body) = ask(&state, vec![query(0, 1, &matchers)], &[1]).await;

@@ -23,6 +23,23 @@ async fn early() -> (State, Storage, tempfile::TempDir) {
     (over(&storage), storage, folder)
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_is_told_what_a_query_took() {
+    let (state, _storage, _folder) = early().await;
+    let ask = async |stats: &[(&str, &str)]| {
+        let range = [("start", "60"), ("end", "120"), ("step", "30")];
+        let query = [("query", "sum(rate(istio_requests_total[1m]))")];
+        let parameters: Vec<_> = query.iter().chain(&range).chain(stats).copied().collect();
+        data(&get(&state, "query_range", &parameters).await.1)
+    };
+    assert_eq!(ask(&[]).await.get("stats"), None);
+    let told = ask(&[("stats", "all")]).await["stats"].clone();
+    // Two series, four samples within each of three windows.
+    assert_eq!(told["samples"]["totalQueryableSamples"], 24, "{told}");
+    let took = |name: &str| told["timings"][name].as_f64().unwrap();
+    assert!(took("innerEvalTime") > 0.0 && took("execTotalTime") >= took("evalTotalTime"), "{told}");
+}
+
 #[tokio::test]
 async fn pages_of_other_origins_may_ask() {
     let state = State::new(testdata::engine([]), TenantId::default(), testdata::clock());
