@@ -30,6 +30,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 use weir_collector::decode::{self, DeltaState, Series, Signal};
+use weir_model::prometheus::Otlp;
 use weir_model::{Clock, TenantId, limits};
 use weir_storage::{Storage, WriteBatch};
 
@@ -170,7 +171,8 @@ impl Destination {
             Self::Here(storage, tenant, clock) => {
                 let index = storage.series(tenant);
                 let known = |id, labels: &_, date| index.known(id, labels, date);
-                let series = Series { known: &known, deltas: &DeltaState::default() };
+                let series =
+                    Series { known: &known, deltas: &DeltaState::default(), naming: &Otlp::default() };
                 let decoded = decode::decode(Signal::Traces, &body, clock.now(), &series);
                 let parts = decoded.map_err(|e| e.to_string())?.parts;
                 let batch = WriteBatch { tenant: tenant.clone(), parts };

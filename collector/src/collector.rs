@@ -16,6 +16,7 @@ use tonic::transport::server::TcpIncoming;
 use tower::Service;
 use weir_model::hint::HintSet;
 use weir_model::mesh::mesh_server::MeshServer;
+use weir_model::prometheus::Config;
 use weir_model::{Clock, TenantId, limits};
 use weir_storage::Storage;
 
@@ -58,8 +59,15 @@ const STREAMS_PER_CONNECTION: u32 = 256;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 impl Collector {
-    /// A collector that stores for `tenant` in `storage` and sends `hints` to the proxies concerned.
-    pub fn new(storage: Storage, hints: watch::Receiver<HintSet>, clock: Clock, tenant: TenantId) -> Self {
+    /// A collector that stores for `tenant` in `storage`, naming metrics as `config` says, and sends `hints` to the
+    /// proxies concerned.
+    pub fn new(
+        storage: Storage,
+        hints: watch::Receiver<HintSet>,
+        config: watch::Receiver<Arc<Config>>,
+        clock: Clock,
+        tenant: TenantId,
+    ) -> Self {
         let counters = Arc::new(Counters::default());
         let mesh_stop = CancellationToken::new();
         let (acks, queue) = mpsc::channel(limits::MESH_ACK_QUEUE);
@@ -71,6 +79,7 @@ impl Collector {
             tenant,
             clock,
             deltas: DeltaState::default(),
+            config,
             remote: RemoteWrite::default(),
             admission: Admission::new(limits::INGEST_BYTES_IN_FLIGHT),
             counters: Arc::clone(&counters),

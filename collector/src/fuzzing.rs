@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 use serde::de::IgnoredAny;
+use weir_model::prometheus::Otlp;
 use weir_model::prometheus::Protocol;
 use weir_model::{SeriesId, UnixNanos, limits};
 use weir_storage::rows::MetricRows;
@@ -106,8 +107,12 @@ fn points(data: Option<&Data>) -> usize {
 /// Decodes with an index that knows no series. Whatever is taken fits the tables.
 fn decoded(signal: Signal, bytes: &[u8]) -> Result<Decoded, Malformed> {
     let known = |_: SeriesId, _: &Labels, _: i32| Known::New;
-    let decoded = match decode(signal, bytes, NOW, &Series { known: &known, deltas: &DeltaState::default() })
-    {
+    let decoded = match decode(
+        signal,
+        bytes,
+        NOW,
+        &Series { known: &known, deltas: &DeltaState::default(), naming: &Otlp::default() },
+    ) {
         Ok(decoded) => decoded,
         Err(DecodeError::Malformed(malformed)) => {
             assert!(malformed.at <= bytes.len(), "{malformed}, of {} bytes", bytes.len());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tracing::{Instrument, Span, field};
+use weir_model::prometheus::Config;
 use weir_model::{Clock, TenantId};
 use weir_storage::{SeriesIndex, WriteBatch, Writer};
 
@@ -22,6 +24,8 @@ pub(crate) struct Ingest {
     pub(crate) series: Arc<SeriesIndex>,
     pub(crate) clock: Clock,
     pub(crate) deltas: DeltaState,
+    /// Says how metrics are named.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) remote: RemoteWrite,
     pub(crate) admission: Admission,
     pub(crate) counters: Arc<Counters>,
@@ -108,7 +112,8 @@ impl Ingest {
             }
         }
         let known = |id, labels: &_, date| self.series.known(id, labels, date);
-        let series = Series { known: &known, deltas: &self.deltas };
+        let config = Arc::clone(&self.config.borrow());
+        let series = Series { known: &known, deltas: &self.deltas, naming: &config.otlp };
         let mut decoded = decode::decode(signal, &body, self.clock.now(), &series)?;
         decoded.rejected.add(Reason::Form, misshapen);
         Ok((decoded, admitted))

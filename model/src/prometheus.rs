@@ -19,15 +19,16 @@ mod elsewhere;
 mod global;
 mod http;
 mod names;
+mod otlp;
 mod scrape;
 mod secret;
 
 pub use alerting::{Alerting, Alertmanager};
 pub use discovery::{Discovery, Group};
-pub use elsewhere::{Otlp, Translation};
 pub use global::Global;
 pub use http::{Authorization, BasicAuth, Headers, HttpClient, OAuth2, Proxy, Tls, TlsVersion};
 pub use names::{Escaping, NameScheme};
+pub use otlp::{Otlp, Translation};
 pub use relabel::{Labels, Relabel};
 pub use scrape::{Limits, Protocol, ScrapeConfig};
 pub use secret::{Secret, Sourced};

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Channel;
 use weir_collector::decode::{self, DecodeError, Decoded, DeltaState, Series, Signal};
+use weir_model::prometheus::Otlp;
 use weir_model::{Clock, TenantId};
 use weir_storage::{Options, Storage, WriteBatch, WriteError};
 
@@ -175,7 +176,8 @@ impl Directory {
     fn decode(&self, signal: Signal, body: &[u8]) -> Result<Decoded, DecodeError> {
         let series = self.storage.series(&self.tenant);
         let known = |id, labels: &_, date| series.known(id, labels, date);
-        decode::decode(signal, body, self.clock.now(), &Series { known: &known, deltas: &self.deltas })
+        let series = Series { known: &known, deltas: &self.deltas, naming: &Otlp::default() };
+        decode::decode(signal, body, self.clock.now(), &series)
     }
 }
 

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use weir_collector::decode::{DeltaState, Series, Signal, decode};
+use weir_model::prometheus::Otlp;
 use weir_model::{Clock, TenantId};
 use weir_storage::{Known, Options, Storage, WriteBatch};
 
@@ -88,7 +89,7 @@ fn main() {
     });
     let deltas = DeltaState::default();
     let known = |_, _: &_, _| Known::Stored;
-    let series = Series { known: &known, deltas: &deltas };
+    let series = Series { known: &known, deltas: &deltas, naming: &Otlp::default() };
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();

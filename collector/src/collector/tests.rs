@@ -40,7 +40,9 @@ impl Running {
         let storage = open(dir.path()).await;
         let (hints, of_collector) = watch::channel(HintSet::default());
         let clock = Clock::new(|| NOW);
-        let collector = Arc::new(Collector::new(storage.clone(), of_collector, clock, TenantId::default()));
+        let config = tokio::sync::watch::channel(Arc::default()).1;
+        let collector =
+            Arc::new(Collector::new(storage.clone(), of_collector, config, clock, TenantId::default()));
         let stop = CancellationToken::new();
         let mut servers = JoinSet::new();
         let listen = || async {

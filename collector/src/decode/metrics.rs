@@ -1,7 +1,7 @@
 //! Metrics: `ExportMetricsServiceRequest` to rows of `samples`, `histograms`, `exemplars` and `series`, with
-//! names and labels as OpenTelemetry's Prometheus compatibility rules give them (escaped with underscores,
-//! with suffixes for unit and type). As in Prometheus, neither the scope nor the rest of the resource is among
-//! the labels; the rows of `series` say them, and all else that labels and values do not.
+//! names and labels as OpenTelemetry's Prometheus compatibility rules give them, by what the section `otlp` of a
+//! configuration of Prometheus chooses ([`Otlp`]). As in Prometheus, neither the scope nor the rest of the resource is
+//! among the labels unless it says so; the rows of `series` say them, and all else that labels and values do not.
 //!
 //! Explicit-bucket histograms and summaries become the float series that PromQL knows; exponential
 //! histograms stay whole, delta or cumulative as they came. Delta sums and delta explicit-bucket
@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use weir_model::{SeriesId, UnixNanos};
+use weir_model::prometheus::Otlp;
+use weir_model::{SeriesId, UnixNanos, limits};
 use weir_storage::rows::{Metadata, STALE_BITS};
 use weir_storage::{Known, Labels};
 
@@ -30,7 +31,7 @@ use super::{Budget, DecodeError, Decoded, Reason, check_not_ahead};
 pub use delta::DeltaState;
 use described::{Sent, SeriesRow};
 use exemplars::{Exemplar, Exemplars};
-use labels::{LabelSet, Target};
+use labels::{LabelSet, Pair, Target};
 use names::Kind;
 use points::{Buckets, Exponential, Number, PointKey, Rest, Summary};
 use rows::Rows;
@@ -41,6 +42,8 @@ pub struct Series<'a> {
     pub known: &'a (dyn Fn(SeriesId, &Labels, i32) -> Known + Sync),
     /// Running totals of delta series.
     pub deltas: &'a DeltaState,
+    /// How series are named.
+    pub naming: &'a Otlp,
 }
 
 /// A metric as its message describes it, points aside.
@@ -63,6 +66,8 @@ struct Origin<'t, 'a> {
     target: &'t Target,
     resource: Rc<Resource<'a>>,
     scope: Rc<Scope<'a>>,
+    /// What the scope is to the labels.
+    scope_labels: Vec<Pair>,
 }
 
 /// OTLP's `AggregationTemporality`.
@@ -88,7 +93,7 @@ pub(super) fn decode(request: &[u8], now: UnixNanos, series: &Series<'_>) -> Res
         staged: vec![],
         rows: Rows::default(),
         series_rows: BTreeMap::new(),
-        latest: 0,
+        times: None,
         decoded: Decoded::default(),
     };
     let mut message = Reader::new(request);
@@ -116,8 +121,8 @@ struct Decoder<'a, 's> {
     rows: Rows,
     /// In an order that depends on nothing but the request.
     series_rows: BTreeMap<(SeriesId, i32), SeriesRow<'a>>,
-    /// The latest accepted time of the resource in hand.
-    latest: u64,
+    /// The earliest and the latest accepted time of the resource in hand.
+    times: Option<(u64, u64)>,
     decoded: Decoded,
 }
 
@@ -138,8 +143,8 @@ impl<'a> Decoder<'a, '_> {
                 return Ok(());
             }
         };
-        let target = Target::of(&resource);
-        self.latest = 0;
+        let target = Target::of(&resource, self.series.naming);
+        self.times = None;
         let mut scopes = message;
         while let Some(field) = scopes.next()? {
             if field.number == 2 {
@@ -163,7 +168,8 @@ impl<'a> Decoder<'a, '_> {
                 return Ok(());
             }
         };
-        let origin = Origin { target, resource: Rc::clone(resource), scope };
+        let scope_labels = labels::of_scope(&scope, self.series.naming);
+        let origin = Origin { target, resource: Rc::clone(resource), scope, scope_labels };
         let mut metrics = message;
         while let Some(field) = metrics.next()? {
             if field.number == 2 {
@@ -174,7 +180,7 @@ impl<'a> Decoder<'a, '_> {
     }
 
     fn metric(&mut self, origin: &Origin<'_, 'a>, message: Reader<'a>) -> Result<(), Malformed> {
-        let metric = match read_metric(message, &mut self.decoded.repeated_attributes) {
+        let metric = match read_metric(message, self.series.naming, &mut self.decoded.repeated_attributes) {
             Ok(read) => Rc::new(read),
             Err(Fault::Malformed(malformed)) => return Err(malformed),
             Err(Fault::Record(reason)) => {
@@ -228,20 +234,30 @@ impl<'a> Decoder<'a, '_> {
         self.attributes.clear();
         self.exemplars.clear();
         self.staged.clear();
-        let target = origin.target;
         match metric.kind {
             Kind::Gauge | Kind::MonotonicSum | Kind::Sum => {
                 let number = Number::read(message, &mut self.attributes, &mut self.exemplars)?;
-                let labels = self.begin(&number.key, metric, target, 1)?;
+                let labels = self.begin(&number.key, metric, origin, 1)?;
                 self.stage(&metric.name, &labels, None, number.value()?);
                 self.admit_series(metric, &number.key, Some(origin), Some(number.is_whole()))?;
                 self.store_samples(metric, &number.key, &number.rest(metric.temporality == DELTA))?;
                 self.store_exemplars(&[])
             }
+            Kind::Histogram if self.series.naming.convert_histograms_to_nhcb => {
+                let point = Buckets::read(message, &mut self.attributes, &mut self.exemplars)?;
+                point.check()?;
+                let labels = self.begin(&point.key, metric, origin, 1)?;
+                self.budget.take(16 * point.counts.len())?;
+                self.stage(&metric.name, &labels, None, 0.0);
+                self.admit_series(metric, &point.key, Some(origin), None)?;
+                self.rows.buckets(&metric.name, metric.temporality, self.staged[0].id, &point);
+                self.stored_at(point.key.time);
+                self.store_exemplars(&[])
+            }
             Kind::Histogram => {
                 let mut point = Buckets::read(message, &mut self.attributes, &mut self.exemplars)?;
                 point.check()?;
-                let labels = self.begin(&point.key, metric, target, point.bounds.len() + 3)?;
+                let labels = self.begin(&point.key, metric, origin, point.bounds.len() + 3)?;
                 self.stage_buckets(metric, &labels, &point);
                 self.admit_series(metric, &point.key, Some(origin), None)?;
                 self.store_samples(metric, &point.key, &point.rest())?;
@@ -250,7 +266,7 @@ impl<'a> Decoder<'a, '_> {
             }
             Kind::Summary => {
                 let point = Summary::read(message, &mut self.attributes)?;
-                let labels = self.begin(&point.key, metric, target, point.quantiles.len() + 2)?;
+                let labels = self.begin(&point.key, metric, origin, point.quantiles.len() + 2)?;
                 self.stage_summary(metric, &labels, &point);
                 self.admit_series(metric, &point.key, Some(origin), None)?;
                 self.store_samples(metric, &point.key, &point.rest())
@@ -258,13 +274,13 @@ impl<'a> Decoder<'a, '_> {
             Kind::Exponential => {
                 let point = Exponential::read(message, &mut self.attributes, &mut self.exemplars)?;
                 point.check()?;
-                let labels = self.begin(&point.key, metric, target, 1)?;
+                let labels = self.begin(&point.key, metric, origin, 1)?;
                 self.budget.take(8 * point.buckets())?;
                 self.stage(&metric.name, &labels, None, 0.0);
                 self.admit_series(metric, &point.key, Some(origin), None)?;
                 let id = self.staged[0].id;
                 self.rows.histogram(&metric.name, metric.temporality, id, &point);
-                self.latest = self.latest.max(point.key.time);
+                self.stored_at(point.key.time);
                 self.store_exemplars(&[])
             }
         }
@@ -275,14 +291,19 @@ impl<'a> Decoder<'a, '_> {
         &mut self,
         key: &PointKey,
         metric: &Metric<'_>,
-        target: &Target,
+        origin: &Origin<'_, '_>,
         series: usize,
     ) -> Result<LabelSet, Reason> {
         if key.time == 0 {
             return Err(Reason::NoTime);
         }
         check_not_ahead(key.time, self.now)?;
-        let labels = LabelSet::of(self.attributes.all(), target)?;
+        let labels = LabelSet::of_point(
+            self.attributes.all(),
+            origin.target,
+            &origin.scope_labels,
+            self.series.naming,
+        )?;
         self.budget.take(series.saturating_mul(64 + metric.name.len() + 32 * labels.len()))?;
         Ok(labels)
     }
@@ -332,7 +353,7 @@ impl<'a> Decoder<'a, '_> {
             let rest = if index + 1 == self.staged.len() { rest } else { &[] };
             self.rows.sample(&staged.name, staged.id, &at, staged.value, rest);
         }
-        self.latest = self.latest.max(key.time);
+        self.stored_at(key.time);
         Ok(())
     }
 
@@ -410,10 +431,16 @@ impl<'a> Decoder<'a, '_> {
         Ok(())
     }
 
-    /// The resource's other attributes as labels of a gauge that is always 1.
+    fn stored_at(&mut self, time: u64) {
+        let (first, last) = self.times.unwrap_or((time, time));
+        self.times = Some((first.min(time), last.max(time)));
+    }
+
+    /// The resource's other attributes as labels of a gauge that is always 1, so often that it never seems to have ended
+    /// between the first and the last point.
     fn target_info(&mut self, target: &Target) {
-        let Some(labels) = target.info.as_ref().filter(|_| self.latest > 0) else { return };
-        let metric = Metric {
+        let (Some(labels), Some((first, last))) = (target.info.as_ref(), self.times) else { return };
+        let metric = Rc::new(Metric {
             name: "target_info".into(),
             kind: Kind::Gauge,
             described: Metadata {
@@ -425,18 +452,23 @@ impl<'a> Decoder<'a, '_> {
             sent_name: "",
             sent_unit: "",
             metadata: vec![],
-        };
-        let key = PointKey::at(self.latest);
-        self.staged.clear();
-        self.stage(&metric.name, labels, None, 1.0);
-        let admitted = self.admit_series(&Rc::new(metric), &key, None, None);
-        // Not a data point of the sender's: where there is no room for it, nothing of theirs is lost.
-        match admitted {
-            Ok(()) => self.rows.sample("target_info", self.staged[0].id, &key, 1.0, &[]),
-            Err(reason) => tracing::debug!(reason = reason.name(), "`target_info` left out"),
+        });
+        let times = (first..last).step_by(INFO_NANOS).take(limits::TARGET_INFOS).chain([last]);
+        for time in times {
+            let key = PointKey::at(time);
+            self.staged.clear();
+            self.stage(&metric.name, labels, None, 1.0);
+            // Not a data point of the sender's: where there is no room for it, nothing of theirs is lost.
+            match self.admit_series(&metric, &key, None, None) {
+                Ok(()) => self.rows.sample("target_info", self.staged[0].id, &key, 1.0, &[]),
+                Err(reason) => tracing::debug!(reason = reason.name(), "`target_info` left out"),
+            }
         }
     }
 }
+
+/// From one `target_info` to the next: half of the time for which a sample stands for its series.
+const INFO_NANOS: usize = 150_000_000_000;
 
 /// The kind of data that a field of a `Metric` holds.
 fn data_kind(number: u32) -> Option<Kind> {
@@ -451,7 +483,7 @@ fn data_kind(number: u32) -> Option<Kind> {
 }
 
 /// Reads what describes a metric, wherever among its fields it stands.
-fn read_metric<'a>(mut message: Reader<'a>, repeated: &mut u64) -> Result<Metric<'a>, Fault> {
+fn read_metric<'a>(mut message: Reader<'a>, naming: &Otlp, repeated: &mut u64) -> Result<Metric<'a>, Fault> {
     let mut metadata = Attributes::default();
     let (mut name, mut help, mut unit, mut data) = ("", "", "", None);
     let (mut temporality, mut monotonic) = (0, false);
@@ -482,7 +514,7 @@ fn read_metric<'a>(mut message: Reader<'a>, repeated: &mut u64) -> Result<Metric
     }
     *repeated += metadata.repeated;
     Ok(Metric {
-        name: names::metric(name, unit, kind).ok_or(Reason::MetricName)?.into(),
+        name: names::metric(name, unit, kind, naming.translation).ok_or(Reason::MetricName)?.into(),
         kind,
         described: Metadata {
             kind: kind.series_type().into(),

@@ -27,11 +27,11 @@ pub(super) struct Resource<'a> {
 /// What a `ScopeSpans`, `ScopeLogs` or `ScopeMetrics` says beside its records.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
-    name: &'a str,
-    version: &'a str,
-    attributes: Vec<Attribute<'a>>,
+    pub(super) name: &'a str,
+    pub(super) version: &'a str,
+    pub(super) attributes: Vec<Attribute<'a>>,
     dropped_attributes: u32,
-    schema_url: &'a str,
+    pub(super) schema_url: &'a str,
     pub(super) cost: usize,
 }
 

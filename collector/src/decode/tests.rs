@@ -10,6 +10,7 @@ mod spans;
 
 pub(crate) use generators::{Doubles, logs_request, metrics_request, traces_request};
 
+use weir_model::prometheus::Otlp;
 use weir_model::{SeriesId, UnixNanos};
 use weir_storage::{Known, Labels};
 
@@ -21,7 +22,12 @@ pub(crate) const NOW: UnixNanos = UnixNanos(1_795_000_000_123_456_789);
 /// Decodes with an index that knows no series and holds any number of them.
 pub(crate) fn decoded(signal: Signal, request: &[u8]) -> Result<Decoded, DecodeError> {
     let known = |_: SeriesId, _: &Labels, _: i32| Known::New;
-    decode(signal, request, NOW, &Series { known: &known, deltas: &DeltaState::default() })
+    decode(
+        signal,
+        request,
+        NOW,
+        &Series { known: &known, deltas: &DeltaState::default(), naming: &Otlp::default() },
+    )
 }
 
 /// The rejections of a request that is taken otherwise.

@@ -367,7 +367,7 @@ impl<'a> Taker<'a, '_, '_> {
         }
         let series = series.as_ref().map_err(|reason| *reason)?;
         self.check(time)?;
-        self.budget.take(ROW_BYTES + series.labels().metric().len())?;
+        self.budget.take(ROW_BYTES + series.metric().len())?;
         self.rows.sample(series, At::from_millis(time), self.start(start), value).map_err(refused)?;
         *last = Some(time);
         Ok(())
@@ -397,7 +397,7 @@ impl<'a> Taker<'a, '_, '_> {
         self.check(histogram.time)?;
         let (time, start) = (At::from_millis(histogram.time), self.start(histogram.start));
         histogram.place()?;
-        self.budget.take(2 * ROW_BYTES + series.labels().metric().len() + 8 * histogram.buckets())?;
+        self.budget.take(2 * ROW_BYTES + series.metric().len() + 8 * histogram.buckets())?;
         self.rows.histogram(series, time, start, &histogram.native()).map_err(refused)?;
         Ok(())
     }
@@ -441,7 +441,7 @@ impl<'a> Taker<'a, '_, '_> {
         let time = if time == 0 { last.unwrap_or(self.now) } else { time };
         self.check(time)?;
         let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        self.budget.take(ROW_BYTES + series.labels().metric().len() + bytes)?;
+        self.budget.take(ROW_BYTES + series.metric().len() + bytes)?;
         self.rows.exemplar(series, At::from_millis(time), value, pairs.iter().copied()).map_err(refused)?;
         Ok(())
     }

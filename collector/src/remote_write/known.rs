@@ -73,6 +73,7 @@ impl KnownSeries {
     }
 
     fn part(&self, hash: u64) -> &Mutex<Part> {
-        &self.parts[(hash >> 60) as usize % PARTS]
+        // Neither the lowest bits nor the highest: by those a table tells its entries apart.
+        &self.parts[(hash >> 40) as usize % PARTS]
     }
 }

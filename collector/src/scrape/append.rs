@@ -332,7 +332,7 @@ impl Append<'_, '_> {
                     fitted.widen(self.job.native_histogram_min_bucket_factor);
                     if !fitted.fit(self.job.native_histogram_bucket_limit) {
                         let most = self.job.native_histogram_bucket_limit;
-                        let name = slot.series.labels().metric();
+                        let name = slot.series.metric();
                         let error = format!("histogram bucket limit exceeded: `{name}` has more than {most}");
                         return self.fail(error);
                     }

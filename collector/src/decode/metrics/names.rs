@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use weir_model::prometheus::Translation;
+
 /// What kind of data a metric has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -57,40 +59,99 @@ impl Kind {
     }
 }
 
-/// The name of a metric: words of letters, digits and colons joined by underscores, then the unit and
-/// the suffix of its type, each unless it is there already. `None` where nothing is left.
-pub(super) fn metric(name: &str, unit: &str, kind: Kind) -> Option<String> {
+/// The name of a metric as `translation` makes it. `None` where nothing is left.
+pub(super) fn metric(name: &str, unit: &str, kind: Kind, translation: Translation) -> Option<String> {
+    let made = match translation {
+        Translation::UnderscoresWithSuffixes => escaped_with_suffixes(name, unit, kind)?,
+        Translation::UnderscoresWithoutSuffixes => escaped(name)?,
+        Translation::Utf8WithSuffixes => with_suffixes(name, unit, kind),
+        Translation::None => name.to_owned(),
+    };
+    Some(made).filter(|made| !made.is_empty())
+}
+
+/// Words of letters, digits and colons joined by underscores, then the unit and the suffix of the type, each unless it
+/// is there already.
+fn escaped_with_suffixes(name: &str, unit: &str, kind: Kind) -> Option<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == ':';
     let mut words: Vec<&str> = name.split(|c| !is_part(c)).filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
         return None;
     }
-    let (main, per) = unit.split_once('/').map_or((unit, None), |(main, per)| (main, Some(per)));
-    let main = main_unit(main);
+    let (main, per) = unit_words(unit);
     if !main.is_empty() && !words.contains(&main.as_str()) {
         words.push(&main);
     }
-    let per = per.map(per_unit).filter(|per| !per.is_empty()).map(|per| format!("per_{per}"));
+    let per = (!per.is_empty()).then(|| format!("per_{per}"));
     if let Some(per) = per.as_deref().filter(|per| !words.contains(per)) {
         words.push(per);
     }
-    let suffix = match kind {
-        Kind::MonotonicSum => Some("total"),
-        Kind::Gauge if unit == "1" => Some("ratio"),
-        _ => None,
-    };
-    if let Some(suffix) = suffix {
+    if let Some(suffix) = type_suffix(unit, kind) {
         words.retain(|word| *word != suffix);
         words.push(suffix);
     }
-    let joined = words.join("_");
-    Some(if joined.starts_with(|c: char| c.is_ascii_digit()) { format!("_{joined}") } else { joined })
+    Some(not_a_number(words.join("_")))
+}
+
+/// Letters, digits, colons and underscores; what lies between becomes one underscore.
+fn escaped(name: &str) -> Option<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == ':' || c == '_';
+    let parts: Vec<&str> = name.split(|c| !is_part(c)).filter(|part| !part.is_empty()).collect();
+    let joined = parts.join("_");
+    let says_something = joined == name || joined.chars().any(|c| c != '_');
+    says_something.then(|| not_a_number(joined))
+}
+
+/// The name as it is, then the unit and the suffix of the type, each unless it stands in its place already.
+fn with_suffixes(name: &str, unit: &str, kind: Kind) -> String {
+    let (main, per) = unit_words(unit);
+    let per = (!per.is_empty()).then(|| format!("per_{per}"));
+    let mut made = name;
+    let last = type_suffix(unit, kind);
+    for suffix in [last, per.as_deref()].into_iter().flatten() {
+        made = without(made, suffix);
+    }
+    let mut made = made.to_owned();
+    if !main.is_empty() && !made.ends_with(&main) {
+        made.push('_');
+        made.push_str(&main);
+    }
+    for suffix in [per.as_deref(), last].into_iter().flatten() {
+        made.push('_');
+        made.push_str(suffix);
+    }
+    made
+}
+
+/// `name` without `suffix` and the character before it, if anything is left then.
+fn without<'a>(name: &'a str, suffix: &str) -> &'a str {
+    let Some(rest) = name.strip_suffix(suffix) else { return name };
+    let mut rest = rest.chars();
+    rest.next_back();
+    if rest.as_str().is_empty() { name } else { rest.as_str() }
+}
+
+fn type_suffix(unit: &str, kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::MonotonicSum => Some("total"),
+        Kind::Gauge if unit == "1" => Some("ratio"),
+        _ => None,
+    }
+}
+
+/// No name begins with a digit.
+fn not_a_number(name: String) -> String {
+    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+fn unit_words(unit: &str) -> (String, String) {
+    let (main, per) = unit.split_once('/').unwrap_or((unit, ""));
+    (main_unit(main), per_unit(per))
 }
 
 /// The words of a unit, as the table `series` shows them: `bytes`, `bytes_per_second`.
 pub(super) fn unit(unit: &str) -> Option<String> {
-    let (main, per) = unit.split_once('/').map_or((unit, ""), |(main, per)| (main, per));
-    let (main, per) = (main_unit(main), per_unit(per));
+    let (main, per) = unit_words(unit);
     Some(match (main.as_str(), per.as_str()) {
         (main, "") => main.to_owned(),
         ("", per) => format!("per_{per}"),
@@ -198,14 +259,43 @@ mod tests {
             ("queue", "1", Sum, "queue"),
         ];
         for (name, unit, kind, expected) in golden {
-            assert_eq!(metric(name, unit, kind).as_deref(), Some(expected), "{name} {unit}");
+            let made = metric(name, unit, kind, Translation::UnderscoresWithSuffixes);
+            assert_eq!(made.as_deref(), Some(expected), "{name} {unit}");
         }
     }
 
     #[test]
     fn a_name_without_letters_is_no_name() {
         for name in ["", ".", "___", "ß"] {
-            assert_eq!(metric(name, "s", Kind::Gauge), None, "{name}");
+            let made = metric(name, "s", Kind::Gauge, Translation::UnderscoresWithSuffixes);
+            assert_eq!(made, None, "{name}");
+        }
+        for name in ["", ".", "ß"] {
+            let made = metric(name, "s", Kind::Gauge, Translation::UnderscoresWithoutSuffixes);
+            assert_eq!(made, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_strategy_escapes_and_adds_what_it_says() {
+        use Kind::{Gauge, MonotonicSum, Sum};
+        use Translation::{None, UnderscoresWithoutSuffixes, Utf8WithSuffixes};
+        let golden = [
+            (UnderscoresWithoutSuffixes, "system.network.io", "By", MonotonicSum, "system_network_io"),
+            (UnderscoresWithoutSuffixes, "a..b__c", "s", Gauge, "a_b__c"),
+            (UnderscoresWithoutSuffixes, "2xx", "", MonotonicSum, "_2xx"),
+            (Utf8WithSuffixes, "system.network.io", "By", MonotonicSum, "system.network.io_bytes_total"),
+            (Utf8WithSuffixes, "größe", "By", Sum, "größe_bytes"),
+            (Utf8WithSuffixes, "requests.total", "{request}", MonotonicSum, "requests_total"),
+            (Utf8WithSuffixes, "total", "", MonotonicSum, "total_total"),
+            (Utf8WithSuffixes, "cpu.ratio", "1", Gauge, "cpu_ratio"),
+            (Utf8WithSuffixes, "speed", "m/s", Gauge, "speed_meters_per_second"),
+            (Utf8WithSuffixes, "size.bytes", "By", Gauge, "size.bytes"),
+            (None, "größe der Welt", "By", MonotonicSum, "größe der Welt"),
+        ];
+        for (translation, name, unit, kind, expected) in golden {
+            let made = metric(name, unit, kind, translation);
+            assert_eq!(made.as_deref(), Some(expected), "{translation:?} {name} {unit}");
         }
     }
 

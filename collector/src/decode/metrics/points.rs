@@ -35,7 +35,7 @@ impl PointKey {
     }
 
     /// The flags, where a stale marker does not say them.
-    fn rest(&self) -> Option<Rest> {
+    pub(super) fn rest(&self) -> Option<Rest> {
         (self.flags & !NO_RECORDED_VALUE != 0).then(|| ("flags", self.flags.to_string()))
     }
 
@@ -113,8 +113,8 @@ pub(super) struct Buckets {
     pub(super) sum: Option<f64>,
     pub(super) counts: Vec<u64>,
     pub(super) bounds: Vec<f64>,
-    min: Option<f64>,
-    max: Option<f64>,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
 }
 
 impl Buckets {

@@ -6,11 +6,13 @@ use arrow::error::ArrowError;
 use weir_model::SeriesId;
 use weir_storage::Table;
 use weir_storage::columns::At;
-use weir_storage::rows::{Counts, HistogramRow, HistogramRows, Key, ResetHint, SampleRows};
+use weir_storage::rows::{
+    CUSTOM_BOUNDS, Counts, HistogramRow, HistogramRows, Key, ResetHint, SampleRows, Side,
+};
 
 use super::described::{SeriesColumns, SeriesRow};
 use super::exemplars::ExemplarColumns;
-use super::points::{Exponential, PointKey, Rest};
+use super::points::{Buckets, Exponential, PointKey, Rest};
 use super::stale;
 
 /// All rows of a request but those of `series`.
@@ -54,6 +56,29 @@ impl Rows {
         };
         self.histograms.push(&key(name, id, &point.key), &row);
         point.rest().iter().for_each(|(name, value)| self.histograms.say(name, value));
+    }
+
+    /// An explicit-bucket histogram as a native one with custom bounds.
+    pub(super) fn buckets(&mut self, name: &str, temporality: i32, id: SeriesId, point: &Buckets) {
+        let finite: Vec<f64> = point.bounds.iter().copied().filter(|bound| bound.is_finite()).collect();
+        let row = HistogramRow {
+            temporality,
+            scale: CUSTOM_BOUNDS,
+            sum: if point.key.no_value() { Some(stale()) } else { point.sum },
+            min: point.min,
+            max: point.max,
+            zero_threshold: 0.0,
+            counts: Counts::Whole {
+                count: point.count,
+                zero: 0,
+                positive: Side { offset: 0, counts: &point.counts },
+                negative: Side::default(),
+            },
+            bounds: &finite,
+            hint: ResetHint::Unknown,
+        };
+        self.histograms.push(&key(name, id, &point.key), &row);
+        point.key.rest().iter().for_each(|(name, value)| self.histograms.say(name, value));
     }
 
     /// The batches that have rows, those of `series` first.

@@ -26,12 +26,13 @@ const CUMULATIVE: i32 = 2;
 #[derive(Default)]
 struct Collector {
     deltas: DeltaState,
+    naming: Otlp,
 }
 
 impl Collector {
     fn take(&self, request: &ExportMetricsServiceRequest) -> Decoded {
         let known = |_: SeriesId, _: &Labels, _: i32| Known::New;
-        let series = Series { known: &known, deltas: &self.deltas };
+        let series = Series { known: &known, deltas: &self.deltas, naming: &self.naming };
         decode(Signal::Metrics, &request.encode_to_vec(), NOW, &series).expect("the message is well-formed")
     }
 }

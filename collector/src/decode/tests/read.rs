@@ -96,6 +96,11 @@ impl Row {
         list.as_primitive::<Int64Type>().values().to_vec()
     }
 
+    pub(super) fn doubles(&self, name: &str) -> Vec<f64> {
+        let list = self.column(name).map(|column| column.as_list::<i32>().value(self.at));
+        list.map(|list| list.as_primitive::<Float64Type>().values().to_vec()).unwrap_or_default()
+    }
+
     pub(super) fn micros(&self, name: &str) -> Option<i64> {
         self.column(name).map(|column| column.as_primitive::<TimestampMicrosecondType>().value(self.at))
     }

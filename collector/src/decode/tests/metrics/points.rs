@@ -134,6 +134,28 @@ fn delta_buckets_become_running_totals() {
 }
 
 #[test]
+fn a_histogram_becomes_a_native_one_with_custom_bounds_where_it_is_wanted() {
+    let naming = Otlp { convert_histograms_to_nhcb: true, ..Otlp::default() };
+    let collector = Collector { naming, ..Collector::default() };
+    let decoded = collector
+        .take(&request(vec![], vec![metric("latency", "s", histogram(vec![buckets(9)], CUMULATIVE))]));
+    assert_eq!(decoded.rejected.total(), 0, "{}", decoded.rejected.message());
+    assert_eq!(table(&decoded, Table::Samples).len(), 0);
+    let rows = table(&decoded, Table::Histograms);
+    assert_eq!(rows.len(), 1);
+    let row = &rows[0];
+    assert_eq!(row.text("metric").as_deref(), Some("latency_seconds"));
+    assert_eq!((row.int("scale"), row.int("temporality")), (-53, CUMULATIVE));
+    let point = buckets(9);
+    assert_eq!(
+        row.longs("positive_counts"),
+        point.bucket_counts.iter().map(|n| *n as i64).collect::<Vec<_>>()
+    );
+    assert_eq!(row.doubles("custom_bounds"), point.explicit_bounds);
+    assert_eq!((row.long("count"), row.double("sum")), (Some(point.count as i64), point.sum));
+}
+
+#[test]
 fn a_histogram_without_buckets_or_sum_has_a_count() {
     let point = HistogramDataPoint { time_unix_nano: SECOND, count: 4, ..HistogramDataPoint::default() };
     let found = samples_of(&request(vec![], vec![metric("h", "", histogram(vec![point], CUMULATIVE))]));

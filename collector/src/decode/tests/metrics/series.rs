@@ -1,5 +1,7 @@
 //! The series that samples belong to: names, labels, the target, and how many there may be.
 
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+
 use super::*;
 
 fn one_gauge(resource: Vec<KeyValue>, attributes: Vec<KeyValue>) -> ExportMetricsServiceRequest {
@@ -30,12 +32,89 @@ fn a_resource_that_says_no_more_than_who_it_is_has_no_target_info() {
 }
 
 #[test]
-fn target_info_is_as_late_as_the_latest_point_and_absent_without_one() {
+fn target_info_is_there_from_the_first_point_to_the_last_and_absent_without_one() {
     let resource = || vec![text("service.name", "cart"), text("zone", "a")];
     let gauges = |points| vec![metric("g", "", gauge(points))];
-    let found = samples_of(&request(resource(), gauges(vec![point(1, 1.0), point(9, 1.0), point(5, 1.0)])));
-    assert_eq!(found[3], "target_info{job=\"cart\",zone=\"a\"} 1 @9");
-    assert_eq!(samples_of(&request(resource(), gauges(vec![]))), [] as [String; 0]);
+    let info = |points| -> Vec<String> {
+        let found = samples_of(&request(resource(), gauges(points)));
+        let times =
+            found.iter().filter_map(|sample| sample.strip_prefix("target_info{job=\"cart\",zone=\"a\"} 1 "));
+        times.map(str::to_owned).collect()
+    };
+    assert_eq!(info(vec![point(5, 1.0)]), ["@5"]);
+    assert_eq!(info(vec![point(1, 1.0), point(9, 1.0), point(5, 1.0)]), ["@1", "@9"]);
+    assert_eq!(info(vec![point(400, 1.0), point(50, 1.0)]), ["@200", "@350", "@400", "@50"]);
+    assert_eq!(info(vec![]), [] as [String; 0]);
+}
+
+/// The samples of `request` as `naming` names them.
+fn named(naming: Otlp, request: &ExportMetricsServiceRequest) -> Vec<String> {
+    let collector = Collector { naming, ..Collector::default() };
+    samples(&collector.take(request))
+}
+
+#[test]
+fn names_are_translated_as_configured() {
+    use weir_model::prometheus::Translation;
+    let bytes = NumberDataPoint { attributes: vec![text("net.dir", "in")], ..point(1, 1.0) };
+    let request = request(vec![], vec![metric("net.io", "By", sum(vec![bytes], CUMULATIVE, true))]);
+    let golden = [
+        (
+            Translation::UnderscoresWithSuffixes,
+            "net_io_bytes_total{job=\"unknown_service\",net_dir=\"in\"} 1 @1",
+        ),
+        (Translation::UnderscoresWithoutSuffixes, "net_io{job=\"unknown_service\",net_dir=\"in\"} 1 @1"),
+        (Translation::Utf8WithSuffixes, "net.io_bytes_total{job=\"unknown_service\",net.dir=\"in\"} 1 @1"),
+        (Translation::None, "net.io{job=\"unknown_service\",net.dir=\"in\"} 1 @1"),
+    ];
+    for (translation, expected) in golden {
+        assert_eq!(named(Otlp { translation, ..Otlp::default() }, &request), [expected]);
+    }
+}
+
+#[test]
+fn attributes_of_the_resource_are_promoted_as_configured() {
+    let resource = vec![
+        text("service.name", "cart"),
+        text("service.instance.id", "cart-1"),
+        text("k8s.pod.name", "pod"),
+        text("zone", "a"),
+    ];
+    let request = one_gauge(resource, vec![text("zone", "of the point")]);
+    let samples = |naming: Otlp| named(naming, &request)[0].clone();
+    let identity = "instance=\"cart-1\",job=\"cart\"";
+    let some =
+        Otlp { promote: vec!["k8s.pod.name".into(), "zone".into(), "absent".into()], ..Otlp::default() };
+    assert_eq!(samples(some), format!("g{{{identity},k8s_pod_name=\"pod\",zone=\"of the point\"}} 1 @1"));
+    let all = Otlp { promote_all: true, ignore: vec!["k8s.pod.name".into()], ..Otlp::default() };
+    let expected = format!(
+        "g{{{identity},service_instance_id=\"cart-1\",service_name=\"cart\",zone=\"of the point\"}} 1 @1"
+    );
+    assert_eq!(samples(all), expected);
+    let kept = Otlp { keep_identifying: true, ..Otlp::default() };
+    let expected = format!(
+        "target_info{{{identity},k8s_pod_name=\"pod\",service_instance_id=\"cart-1\",service_name=\"cart\",zone=\"a\"}} 1 @1"
+    );
+    assert_eq!(named(kept, &request)[1], expected);
+}
+
+#[test]
+fn the_scope_becomes_labels_where_it_is_wanted() {
+    let mut request = one_gauge(vec![], vec![text("otel.scope.name", "of the point")]);
+    let scope_metrics = &mut request.resource_metrics[0].scope_metrics[0];
+    scope_metrics.schema_url = "http://schema".into();
+    scope_metrics.scope = Some(InstrumentationScope {
+        name: "lib".into(),
+        version: "1.2".into(),
+        attributes: vec![text("a.b", "c")],
+        ..InstrumentationScope::default()
+    });
+    let promoted = named(Otlp { promote_scope: true, ..Otlp::default() }, &request);
+    let expected = "g{job=\"unknown_service\",otel_scope_a_b=\"c\",otel_scope_name=\"lib\",\
+                    otel_scope_schema_url=\"http://schema\",otel_scope_version=\"1.2\"} 1 @1";
+    assert_eq!(promoted, [expected]);
+    let plain = named(Otlp::default(), &request);
+    assert_eq!(plain, ["g{job=\"unknown_service\",otel_scope_name=\"of the point\"} 1 @1"]);
 }
 
 #[test]
@@ -116,7 +195,7 @@ fn stored_series_are_not_written_again_and_others_are_rejected_with_their_reason
     ];
     for (known, series, samples, expected) in cases {
         let answer = |_: SeriesId, _: &Labels, _: i32| known;
-        let ask = Series { known: &answer, deltas: &DeltaState::default() };
+        let ask = Series { known: &answer, deltas: &DeltaState::default(), naming: &Otlp::default() };
         let bytes = one_gauge(vec![text("zone", "a")], vec![]).encode_to_vec();
         let decoded = decode(Signal::Metrics, &bytes, NOW, &ask).unwrap();
         assert_eq!(decoded.rejected.iter().collect::<Vec<_>>(), expected);
@@ -142,7 +221,7 @@ fn a_point_is_stored_with_all_of_its_series_or_with_none() {
     let answer = |_: SeriesId, labels: &Labels, _: i32| {
         if labels.metric() == "h_count" { Known::TooMany } else { Known::New }
     };
-    let ask = Series { known: &answer, deltas: &DeltaState::default() };
+    let ask = Series { known: &answer, deltas: &DeltaState::default(), naming: &Otlp::default() };
     let decoded = decode(Signal::Metrics, &bytes, NOW, &ask).unwrap();
     assert_eq!(decoded.rejected.iter().collect::<Vec<_>>(), [(Reason::Series, 1)]);
     assert!(decoded.parts.is_empty());
