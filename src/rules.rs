@@ -2,15 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use async_trait::async_trait;
+use http::StatusCode;
+use tokio_util::sync::CancellationToken;
+use weir_collector::scrape::{Hosts, Http, Scraper};
 use weir_model::limits::{NOTIFY_TIMEOUT, RULES};
-use weir_model::prometheus;
+use weir_model::prometheus::{self, Alerting, Alertmanager};
 use weir_query::promql::features::Features;
 use weir_query::rules::file::{self, Group};
-use weir_query::rules::notify::{Kind, Notifier, Receiver};
-use weir_query::rules::{Mistake, Timing};
+use weir_query::rules::notify::{Kind, Notifier, Post, Receiver, Told};
+use weir_query::rules::{Environment, Mistake, Rules, Timing};
 use weir_storage::Labels;
 
 use crate::glob;
@@ -92,20 +97,91 @@ pub(crate) fn groups(settings: &Settings) -> anyhow::Result<Vec<Group>> {
     Ok(groups)
 }
 
-/// Who is told of alerts.
-pub(crate) fn notifier(settings: &Settings) -> anyhow::Result<Notifier> {
-    let client = client(NOTIFY_TIMEOUT)?;
-    let alertmanagers = settings.alertmanagers.iter().map(|address| {
-        let url = format!("{}/api/v2/alerts", address.trim_end_matches('/'));
-        Receiver::new(Kind::Alertmanager, url, client.clone())
-    });
-    let webhook =
-        settings.webhook.iter().map(|url| Receiver::new(Kind::Webhook, url.clone(), client.clone()));
-    let receivers = alertmanagers.chain(webhook).collect();
-    Ok(Notifier::new(receivers, settings.external_labels.clone(), Vec::new()))
+/// Keeps rules and receivers of alerts as the configuration says, until `stop`. `environment` says what else rules are
+/// evaluated with.
+pub(crate) async fn follow(
+    settings: Settings,
+    scraper: Scraper,
+    rules: Rules,
+    notifier: Notifier,
+    environment: Environment,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let (mut config, mut found) = (scraper.config(), scraper.alertmanagers());
+    let mut is_new = true;
+    loop {
+        let current = Arc::clone(&config.borrow_and_update());
+        let alertmanagers = Arc::clone(&found.borrow_and_update());
+        let settings = settings.clone().with_prometheus(&current);
+        if is_new {
+            let reading = settings.clone();
+            match tokio::task::spawn_blocking(move || groups(&reading)).await? {
+                Ok(groups) => {
+                    let (labels, timing) = (settings.external_labels.clone(), settings.timing.clone());
+                    rules
+                        .load(groups, Environment { external_labels: labels, timing, ..environment.clone() });
+                }
+                Err(error) => tracing::error!(%error, "the rules stay as they were"),
+            }
+        }
+        notifier.follow(told(&settings, &current.alerting, &alertmanagers).await?);
+        is_new = tokio::select! {
+            changed = config.changed() => changed.is_ok(),
+            _ = found.changed() => false,
+            () = stop.cancelled() => return Ok(()),
+        };
+    }
 }
 
-fn client(timeout: Duration) -> anyhow::Result<reqwest::Client> {
-    let client = reqwest::Client::builder().timeout(timeout).build();
-    client.context("cannot make a client for the receivers of alerts")
+/// Who is told of alerts: those that Weir's own settings name, and the Alertmanagers `found` of each entry of
+/// `alerting`.
+async fn told(settings: &Settings, alerting: &Alerting, found: &[Vec<String>]) -> anyhow::Result<Told> {
+    let client = reqwest::Client::builder().timeout(NOTIFY_TIMEOUT).build();
+    let client: Arc<dyn Post> = Arc::new(client.context("cannot make a client for the receivers of alerts")?);
+    let mut receivers: Vec<Receiver> = Vec::new();
+    for address in &settings.alertmanagers {
+        let url = format!("{}/api/v2/alerts", address.trim_end_matches('/'));
+        receivers.push(Receiver::new(Kind::Alertmanager, url, Arc::clone(&client)));
+    }
+    if let Some(url) = &settings.webhook {
+        receivers.push(Receiver::new(Kind::Webhook, url.clone(), Arc::clone(&client)));
+    }
+    for (entry, urls) in alerting.alertmanagers.iter().zip(found) {
+        for url in urls {
+            match Spoken::new(entry, url).await {
+                Ok(spoken) => {
+                    let receiver = Receiver::new(Kind::Alertmanager, url.clone(), Arc::new(spoken));
+                    receivers.push(receiver.with_relabel(entry.alert_relabel.clone()));
+                }
+                Err(error) => tracing::error!(%error, url, "this Alertmanager cannot be told of alerts"),
+            }
+        }
+    }
+    Ok(Told {
+        receivers: receivers.into_iter().map(Arc::new).collect(),
+        external_labels: settings.external_labels.clone(),
+        relabel: alerting.alert_relabel.clone(),
+    })
+}
+
+/// How an Alertmanager of Prometheus' configuration is spoken to.
+struct Spoken {
+    http: Http,
+    timeout: Duration,
+}
+
+impl Spoken {
+    async fn new(entry: &Alertmanager, url: &str) -> anyhow::Result<Self> {
+        let url = reqwest::Url::parse(url)?;
+        let place = url.host_str().zip(url.port_or_known_default());
+        Ok(Self { http: Http::new(&entry.client, &Hosts::new(), place).await?, timeout: entry.timeout })
+    }
+}
+
+#[async_trait]
+impl Post for Spoken {
+    async fn post(&self, url: &str, body: &serde_json::Value) -> Result<StatusCode, String> {
+        let posted = self.http.post_json(url, body.to_string().into_bytes(), self.timeout).await;
+        posted.map_err(|error| error.to_string())
+    }
 }

@@ -24,8 +24,8 @@ use weir_query::api::Settings;
 use weir_query::engine::{Engine, EngineOptions};
 use weir_query::live::Live;
 use weir_query::promql;
-use weir_query::rules::{Environment, Rules, Stored};
-use weir_storage::Storage;
+use weir_query::rules::{Environment, Notifier, Rules, Stored, Timing};
+use weir_storage::{Labels, Storage};
 
 use crate::config::Config;
 use crate::telemetry::{Destination, Outbox};
@@ -92,7 +92,14 @@ pub(crate) async fn start(
     let analysis = analysis::Config { mode: config.hints, ..analysis::Config::default() };
     let live = Live::new(storage.clone(), config.tenant.clone(), clock.clone(), analysis, hints_out);
 
-    let collector = Arc::new(Collector::new(storage.clone(), hints_in, clock.clone(), config.tenant.clone()));
+    let scraper = Scraper::new(&storage, clock.clone(), config.tenant.clone(), scraping(config))?;
+    let collector = Arc::new(Collector::new(
+        storage.clone(),
+        hints_in,
+        scraper.config(),
+        clock.clone(),
+        config.tenant.clone(),
+    ));
     let (serving, stopped) = (collector.clone(), stop.clone());
     let grpc_address = otlp_grpc.local_addr()?;
     tasks.spawn(async move { Ok(serving.serve_grpc(otlp_grpc, stopped).await?) });
@@ -100,7 +107,6 @@ pub(crate) async fn start(
     let otlp_http_address = otlp_http.local_addr()?;
     tasks.spawn(async move { Ok(serving.serve_http(otlp_http, stopped).await?) });
 
-    let scraper = Scraper::new(&storage, clock.clone(), config.tenant.clone(), scraping(config))?;
     let (running, stopped) = (scraper.clone(), stop.clone());
     tasks.spawn(async move {
         running.run(stopped.clone()).await;
@@ -113,10 +119,6 @@ pub(crate) async fn start(
         async move { stopped.run_until_cancelled(reload_on_hangup(reloading)).await.unwrap_or(Ok(())) },
     );
 
-    let rule_settings = config.rules.clone().with_prometheus(&scraper.config().borrow());
-    let rule_groups = crate::rules::groups(&rule_settings)?;
-    let notifier = crate::rules::notifier(&rule_settings)?;
-
     let http_address = http.local_addr()?;
     let queries = config.promql.max_concurrency;
     let options = EngineOptions { queries, ..EngineOptions::new(clock.clone()) };
@@ -124,15 +126,24 @@ pub(crate) async fn start(
 
     let tenant = config.tenant.clone();
     let store = Stored::new(engine.clone(), storage.clone(), tenant, promql::Options::default());
-    let rules = Rules::new(Environment {
+    let (rules, notifier) = (Rules::default(), Notifier::default());
+    let environment = Environment {
         store: Arc::new(store),
         clock: clock.clone(),
         notify: Arc::new(notifier.clone()),
-        external_url: rule_settings.external_url(http_address),
-        external_labels: rule_settings.external_labels.clone(),
-        timing: rule_settings.timing.clone(),
-    });
-    rules.load(rule_groups);
+        external_url: config.rules.external_url(http_address),
+        external_labels: Labels::default(),
+        timing: Timing::default(),
+    };
+    let following = crate::rules::follow(
+        config.rules.clone(),
+        scraper.clone(),
+        rules.clone(),
+        notifier.clone(),
+        environment,
+        stop.clone(),
+    );
+    tasks.spawn(following);
     let (running, stopped) = (rules.clone(), stop.clone());
     tasks.spawn(async move {
         running.run(stopped).await;
@@ -145,7 +156,9 @@ pub(crate) async fn start(
     });
 
     let mut state = weir_query::api::State::new(engine, config.tenant.clone(), clock);
-    state.prometheus = Arc::new(prometheus_settings(config, &state.clock, http_address));
+    let mut settings = prometheus_settings(config, &state.clock, http_address);
+    settings.config = scraper.config();
+    state.prometheus = Arc::new(settings);
     let from_prometheus = collector.prometheus_router();
     let metrics_of =
         (storage.clone(), collector, live.clone(), scraper.clone(), rules.clone(), notifier.clone());
@@ -279,6 +292,7 @@ async fn failure_of(storage: Storage) -> anyhow::Result<()> {
 
 /// What the scraper is told.
 fn scraping(config: &Config) -> scrape::Options {
+    let rules = config.rules.clone();
     scrape::Options {
         file: config.prometheus.config.clone(),
         names: scrape::Names {
@@ -286,6 +300,10 @@ fn scraping(config: &Config) -> scrape::Options {
             dns_server: config.prometheus.dns_server,
         },
         variable: Some(Box::new(|name| std::env::var(name).ok())),
+        accept: Some(Box::new(move |config| {
+            let groups = crate::rules::groups(&rules.clone().with_prometheus(config));
+            groups.map(drop).map_err(|error| format!("{error:#}"))
+        })),
     }
 }
 

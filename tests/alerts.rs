@@ -178,3 +178,54 @@ async fn an_alert_waits_fires_is_grouped_and_resolved() {
     assert_eq!(managers["data"]["activeAlertmanagers"], json!([{"url": format!("{address}/api/v2/alerts")}]));
     tokio::time::timeout(Duration::from_secs(30), async { server.process.stop() }).await.unwrap();
 }
+
+/// What Prometheus' own file says of rules and alerts is done as it says, and again when it is told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_of_prometheus_says_who_is_told_of_what() {
+    let dir = tempfile::tempdir().unwrap();
+    let (url, seen) = webhook().await;
+    let (_alertmanager, address) = alertmanager(dir.path(), &url).await;
+    let config = dir.path().join("prometheus.yml");
+    let rules = dir.path().join("rules.yml");
+    let write = |region: &str, rule: &str| {
+        let host = address.strip_prefix("http://").unwrap();
+        let text = format!(
+            "global: {{evaluation_interval: 500ms, external_labels: {{region: {region}, replica_of: x}}}}\n\
+             rule_files: ['*rules.yml']\n\
+             alerting:\n  alert_relabel_configs: [{{regex: replica_of, action: labeldrop}}]\n  alertmanagers:\n  \
+             - static_configs: [{{targets: ['{host}']}}]\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        std::fs::write(&rules, format!("groups: [{{name: cart, rules: [{rule}]}}]\n")).unwrap();
+    };
+    write("eu", "{alert: First, expr: vector(1)}");
+    let server = Server::start(&dir.path().join("data"), &["--prometheus-config", config.to_str().unwrap()]);
+    let told = |name: &str, region: &str| {
+        let messages = seen.lock().unwrap().clone();
+        let mut alerts = messages
+            .iter()
+            .flat_map(|message| message["alerts"].as_array().unwrap().clone())
+            .collect::<Vec<_>>();
+        alerts.retain(|alert| {
+            alert["labels"] == json!({"alertname": name, "region": region}) && alert["status"] == "firing"
+        });
+        alerts.pop()
+    };
+    until("the first alert", 20, async || told("First", "eu")).await;
+    let reload = async || {
+        let asked = reqwest::Client::new().post(format!("http://{}/-/reload", server.http)).send().await;
+        let answer = asked.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    write("us", "{alert: Second, expr: 'vector('}");
+    let (status, said) = reload().await;
+    assert!(status == 500 && said.contains("rules.yml:1:") && said.contains("expr"), "{status} {said}");
+    assert_eq!(states(&server).await, ["firing"], "nothing has changed");
+    write("us", "{alert: Second, expr: vector(2)}");
+    assert_eq!(reload().await, (200, String::new()));
+    until("the second alert", 20, async || told("Second", "us")).await;
+    until("the end of the first", 20, async || (states(&server).await == ["firing"]).then_some(())).await;
+    let managers = server.get("/api/v1/alertmanagers").await;
+    assert_eq!(managers["data"]["activeAlertmanagers"], json!([{"url": format!("{address}/api/v2/alerts")}]));
+    server.process.stop();
+}

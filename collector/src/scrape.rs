@@ -32,10 +32,10 @@ use pool::Pool;
 use watch::Ground;
 
 pub use alertmanagers::Alertmanagers;
-pub use client::Hosts;
+pub use client::{Hosts, Http, HttpError};
 pub use discovery::Names;
 pub use files::FileError;
-pub use load::{LoadError, Variable, load};
+pub use load::{Accept, LoadError, Variable, load};
 
 /// Scrapes what a configuration says.
 #[derive(Clone)]
@@ -46,6 +46,7 @@ struct Inner {
     names: Names,
     file: Option<PathBuf>,
     variable: Box<Variable>,
+    accept: Box<Accept>,
     config: channel::Sender<Arc<Config>>,
     pools: Mutex<Vec<Arc<Pool>>>,
     alertmanagers: channel::Sender<Alertmanagers>,
@@ -66,6 +67,8 @@ pub struct Options {
     pub names: Names,
     /// Gives the values of environment variables in external labels.
     pub variable: Option<Box<Variable>>,
+    /// Looks at a configuration before it is taken on.
+    pub accept: Option<Box<Accept>>,
 }
 
 impl std::fmt::Debug for Options {
@@ -98,6 +101,7 @@ impl Scraper {
             names: options.names,
             file: options.file,
             variable: options.variable.unwrap_or_else(|| Box::new(|_| None)),
+            accept: options.accept.unwrap_or_else(|| Box::new(|_| Ok(()))),
             config: channel::Sender::new(Arc::default()),
             pools: Mutex::default(),
             alertmanagers: channel::Sender::new(Alertmanagers::default()),
@@ -106,10 +110,14 @@ impl Scraper {
         Ok(scraper)
     }
 
-    /// Reads the file again. Jobs that are as they were go on; a file with mistakes changes nothing.
+    /// Reads the file again, and has whoever follows the configuration read anew what it names. Jobs that are as they were
+    /// go on; a file with mistakes changes nothing.
     pub fn reload(&self) -> Result<(), LoadError> {
-        let Some(file) = &self.0.file else { return Ok(()) };
-        let (config, warnings) = load(file, &self.0.variable)?;
+        let (config, warnings) = match &self.0.file {
+            Some(file) => load(file, &self.0.variable)?,
+            None => (Config::default(), Vec::new()),
+        };
+        (self.0.accept)(&config).map_err(LoadError::Refused)?;
         for (file, notice) in warnings {
             tracing::warn!("{}: {notice}", file.display());
         }

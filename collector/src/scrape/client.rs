@@ -19,7 +19,7 @@ pub type Hosts = Vec<(String, IpAddr)>;
 
 /// A client made to measure.
 #[derive(Debug)]
-pub(super) struct Http {
+pub struct Http {
     client: Client,
     config: HttpClient,
     token: Mutex<Option<(Secret, Instant)>>,
@@ -27,17 +27,23 @@ pub(super) struct Http {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HttpError {
+pub enum HttpError {
+    /// A file that the settings name cannot be had.
     #[error(transparent)]
     File(#[from] files::FileError),
+    /// There can be no such request.
     #[error("{0}")]
     Setup(String),
+    /// The request failed.
     #[error("{}", chain(.0))]
     Request(#[from] reqwest::Error),
+    /// The answer is no good one.
     #[error("server returned HTTP status {0}")]
     Status(http::StatusCode),
+    /// The answer is longer than it may be.
     #[error("body is larger than {0} bytes")]
     TooLarge(u64),
+    /// There is no token to be had.
     #[error("the token server: {0}")]
     Token(String),
 }
@@ -59,7 +65,7 @@ const IDLE: usize = 2;
 impl Http {
     /// A client with these settings, for whom `hosts` are known. A server name in the settings of TLS is spoken to
     /// at `target`, where that is said.
-    pub(super) async fn new(
+    pub async fn new(
         config: &HttpClient,
         hosts: &Hosts,
         target: Option<(&str, u16)>,
@@ -123,6 +129,17 @@ impl Http {
             request = request.header(AUTHORIZATION, sensitive("Bearer", self.token(oauth2).await?.reveal())?);
         }
         Ok(request)
+    }
+
+    /// Posts `body` as JSON; the status of the answer, which may take `timeout`.
+    pub async fn post_json(
+        &self,
+        url: &str,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<http::StatusCode, HttpError> {
+        let request = self.request(Method::POST, url).await?.header(CONTENT_TYPE, "application/json");
+        Ok(request.body(body).timeout(timeout).send().await?.status())
     }
 
     /// A token that is still good, asked for where there is none.

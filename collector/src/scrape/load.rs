@@ -21,7 +21,13 @@ pub enum LoadError {
         /// All of them.
         mistakes: Mistakes,
     },
+    /// What the configuration names is not as it should be.
+    #[error("{0}")]
+    Refused(String),
 }
+
+/// Says what is wrong with what a configuration names, if anything.
+pub type Accept = dyn Fn(&Config) -> Result<(), String> + Send + Sync;
 
 /// Where values come from that a configuration does not say itself.
 pub type Variable = dyn Fn(&str) -> Option<String> + Send + Sync;

@@ -32,6 +32,14 @@ pub struct Environment {
     pub timing: Timing,
 }
 
+impl Environment {
+    /// Whether rules mean the same with `other`.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let said = |of: &Self| (of.external_url.clone(), of.external_labels.clone(), of.timing.clone());
+        said(self) == said(other)
+    }
+}
+
 /// How rules are timed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {

@@ -6,15 +6,15 @@ mod body;
 mod receiver;
 
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use futures::future;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weir_model::limits::NOTIFY_QUEUE;
 use weir_model::prometheus::relabel::{self, Relabel};
 use weir_storage::Labels;
 
-pub use receiver::{Kind, Receiver};
+pub use receiver::{Kind, Post, Receiver};
 
 /// An alert as it is told. Moments are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,38 +47,90 @@ impl Notify for Nobody {
     fn notify(&self, _: Vec<Notification>) {}
 }
 
-/// Everybody who is told. Clones share the queues.
+/// Who is told of alerts, and what they are told of them.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Everybody who is told.
+    pub receivers: Vec<Arc<Receiver>>,
+    /// Labels that all alerts carry.
+    pub external_labels: Labels,
+    /// Rules for the labels of all alerts.
+    pub relabel: Vec<Relabel>,
+}
+
+/// Tells everybody of alerts. Clones share the queues.
 #[derive(Debug, Clone, Default)]
-pub struct Notifier {
-    receivers: Arc<[Receiver]>,
-    external_labels: Labels,
-    relabel: Arc<[Relabel]>,
+pub struct Notifier(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    told: RwLock<Arc<Told>>,
+    changed: tokio::sync::Notify,
 }
 
 impl Notifier {
-    /// Tells `receivers` of alerts with `external_labels`, rewritten by `relabel`.
-    pub fn new(receivers: Vec<Receiver>, external_labels: Labels, relabel: Vec<Relabel>) -> Self {
-        Self { receivers: receivers.into(), external_labels, relabel: relabel.into() }
+    /// From now on those of `told` hear of alerts. Who was told before goes on where it is.
+    pub fn follow(&self, told: Told) {
+        let mut held = self.0.told.write().unwrap_or_else(PoisonError::into_inner);
+        for receiver in &told.receivers {
+            let same =
+                |earlier: &&Arc<Receiver>| (earlier.kind, &earlier.url) == (receiver.kind, &receiver.url);
+            if let Some(earlier) = held.receivers.iter().find(same) {
+                receiver.take_over(earlier);
+            }
+        }
+        *held = Arc::new(told);
+        drop(held);
+        self.0.changed.notify_one();
+    }
+
+    fn told(&self) -> Arc<Told> {
+        Arc::clone(&self.0.told.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends what is in the queues until `stop`, and then what is left, once.
     pub async fn run(&self, stop: CancellationToken) {
-        future::join_all(self.receivers.iter().map(|receiver| receiver.run(&stop))).await;
-        stop.cancelled().await;
+        let mut running: Vec<(Arc<Receiver>, CancellationToken)> = Vec::new();
+        let mut tasks = JoinSet::new();
+        loop {
+            let told = self.told();
+            running.retain(|(receiver, gone)| {
+                let stays = told.receivers.iter().any(|other| Arc::ptr_eq(other, receiver));
+                if !stays {
+                    gone.cancel();
+                }
+                stays
+            });
+            for receiver in &told.receivers {
+                if !running.iter().any(|(other, _)| Arc::ptr_eq(other, receiver)) {
+                    let gone = stop.child_token();
+                    running.push((Arc::clone(receiver), gone.clone()));
+                    let receiver = Arc::clone(receiver);
+                    tasks.spawn(async move { receiver.run(&gone).await });
+                }
+            }
+            if stop.run_until_cancelled(self.0.changed.notified()).await.is_none() {
+                break;
+            }
+            while tasks.try_join_next().is_some() {}
+        }
+        while tasks.join_next().await.is_some() {}
     }
 
     /// The addresses at which Alertmanagers take alerts.
     pub fn alertmanagers(&self) -> Vec<String> {
-        let all = self.receivers.iter().filter(|receiver| receiver.kind == Kind::Alertmanager);
+        let told = self.told();
+        let all = told.receivers.iter().filter(|receiver| receiver.kind == Kind::Alertmanager);
         all.map(|receiver| receiver.url.clone()).collect()
     }
 
     /// Appends metrics of the receivers in the Prometheus text format.
     pub fn write_prometheus(&self, out: &mut String) {
+        let told = self.told();
         // Writing to a text cannot fail.
         let mut all = |name: &str, kind: &str, help: &str, value: fn(&Receiver) -> u64| {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for receiver in self.receivers.iter() {
+            for receiver in &told.receivers {
                 let _ = writeln!(out, "{name}{{receiver={:?}}} {}", receiver.url, value(receiver));
             }
         };
@@ -100,16 +152,17 @@ impl Notifier {
 
 impl Notify for Notifier {
     fn notify(&self, alerts: Vec<Notification>) {
-        let told: Vec<Notification> = alerts
+        let told = self.told();
+        let alerts: Vec<Notification> = alerts
             .into_iter()
             .filter_map(|mut alert| {
                 // An alert's own labels win over those of this server.
-                let labels = Labels::new(self.external_labels.iter().chain(alert.labels.iter()));
-                alert.labels = relabelled(labels, &self.relabel)?;
+                let labels = Labels::new(told.external_labels.iter().chain(alert.labels.iter()));
+                alert.labels = relabelled(labels, &told.relabel)?;
                 Some(alert)
             })
             .collect();
-        self.receivers.iter().for_each(|receiver| receiver.push(&told));
+        told.receivers.iter().for_each(|receiver| receiver.push(&alerts));
     }
 }
 

@@ -16,16 +16,16 @@ use super::group::GroupState;
 /// File and name of a group.
 type Key = (String, String);
 
-/// Rules at work. Clones share them.
-#[derive(Clone)]
+/// Rules at work; none at first. Clones share them.
+#[derive(Clone, Default)]
 pub struct Rules {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
-    environment: Environment,
-    /// Groups that are to replace those which run.
-    loaded: Mutex<Option<Vec<file::Group>>>,
+    /// Groups that are to replace those which run, and what they are evaluated with.
+    loaded: Mutex<Option<(Vec<file::Group>, Environment)>>,
     changed: tokio::sync::Notify,
     /// What became of each group at its last evaluation.
     shown: Mutex<BTreeMap<Key, Arc<GroupState>>>,
@@ -35,23 +35,14 @@ struct Shared {
 struct Running {
     stop: CancellationToken,
     task: JoinHandle<GroupState>,
+    environment: Arc<Environment>,
 }
 
 impl Rules {
-    /// No rules yet.
-    pub fn new(environment: Environment) -> Self {
-        let shared = Shared {
-            environment,
-            loaded: Mutex::default(),
-            changed: tokio::sync::Notify::new(),
-            shown: Mutex::default(),
-        };
-        Self { shared: Arc::new(shared) }
-    }
-
-    /// From now on `groups` are evaluated and no others. Those that were there before go on where they are.
-    pub fn load(&self, groups: Vec<file::Group>) {
-        *lock(&self.shared.loaded) = Some(groups);
+    /// From now on `groups` are evaluated with `environment`, and no others. Those that were there before go on where
+    /// they are.
+    pub fn load(&self, groups: Vec<file::Group>, environment: Environment) {
+        *lock(&self.shared.loaded) = Some((groups, environment));
         self.shared.changed.notify_one();
     }
 
@@ -64,8 +55,8 @@ impl Rules {
         let mut first = true;
         loop {
             let loaded = lock(&self.shared.loaded).take();
-            if let Some(groups) = loaded {
-                self.exchange(groups, &mut running, &mut ending, first).await;
+            if let Some((groups, environment)) = loaded {
+                self.exchange(groups, &Arc::new(environment), &mut running, &mut ending, first).await;
                 first = false;
             }
             if stop.run_until_cancelled(self.shared.changed.notified()).await.is_none() {
@@ -83,18 +74,19 @@ impl Rules {
     async fn exchange(
         &self,
         groups: Vec<file::Group>,
+        environment: &Arc<Environment>,
         running: &mut BTreeMap<Key, Running>,
         ending: &mut JoinSet<()>,
         first: bool,
     ) {
         let mut before = std::mem::take(running);
         for group in groups {
-            let mut state = GroupState::new(group, &self.shared.environment, !first);
+            let mut state = GroupState::new(group, environment, !first);
             let key = (state.file.clone(), state.name.clone());
             if let Some(earlier) = before.remove(&key) {
                 let same =
                     lock(&self.shared.shown).get(&key).is_some_and(|shown| shown.says_the_same(&state));
-                if same {
+                if same && earlier.environment.says_the_same(environment) {
                     running.insert(key, earlier);
                     continue;
                 }
@@ -104,17 +96,18 @@ impl Rules {
             }
             lock(&self.shared.shown).insert(key.clone(), Arc::new(state.clone()));
             let stop = CancellationToken::new();
-            let task = tokio::spawn(work(state, Arc::clone(&self.shared), stop.clone()));
-            running.insert(key, Running { stop, task });
+            let environment = Arc::clone(environment);
+            let working = work(state, Arc::clone(&environment), Arc::clone(&self.shared), stop.clone());
+            running.insert(key, Running { stop, task: tokio::spawn(working), environment });
         }
         for (key, removed) in before {
             lock(&self.shared.shown).remove(&key);
             let Some(mut state) = removed.end().await else { continue };
-            let shared = Arc::clone(&self.shared);
+            let environment = Arc::clone(environment);
             ending.spawn(async move {
                 tokio::time::sleep(2 * state.interval).await;
-                let now = shared.environment.clock.now();
-                state.end_all(&shared.environment, now.as_millis()).await;
+                let now = environment.clock.now();
+                state.end_all(&environment, now.as_millis()).await;
             });
         }
     }
@@ -149,8 +142,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Evaluates a group at its moments until `stop`.
-async fn work(mut group: GroupState, shared: Arc<Shared>, stop: CancellationToken) -> GroupState {
-    let environment = &shared.environment;
+async fn work(
+    mut group: GroupState,
+    environment: Arc<Environment>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) -> GroupState {
+    let environment = &*environment;
     let key = (group.file.clone(), group.name.clone());
     let mut at = group.slot(environment.clock.now()) + group.interval;
     // With the second evaluation: by then there are fresh samples, and results of the rules that others build on.

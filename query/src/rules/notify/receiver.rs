@@ -1,11 +1,12 @@
 //! One receiver of alerts: its queue, and the loop that empties it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use http::StatusCode;
-use http::header::AUTHORIZATION;
 use tokio_util::sync::CancellationToken;
 use weir_model::limits::{NOTIFY_BACKOFF, NOTIFY_BATCH, NOTIFY_KNOWN, NOTIFY_QUEUE, NOTIFY_TRIES};
 use weir_model::prometheus::relabel::Relabel;
@@ -22,14 +23,27 @@ pub enum Kind {
     Webhook,
 }
 
+/// A way to hand a message to a receiver.
+#[async_trait]
+pub trait Post: Send + Sync {
+    /// Sends `body` to `url`: the status of the answer, or why there is none.
+    async fn post(&self, url: &str, body: &serde_json::Value) -> Result<StatusCode, String>;
+}
+
+#[async_trait]
+impl Post for reqwest::Client {
+    async fn post(&self, url: &str, body: &serde_json::Value) -> Result<StatusCode, String> {
+        let sent = reqwest::Client::post(self, url).json(body).send().await;
+        sent.map(|answer| answer.status()).map_err(|error| error.without_url().to_string())
+    }
+}
+
 /// A receiver of alerts.
-#[derive(Debug)]
 pub struct Receiver {
     pub(super) kind: Kind,
     /// Where it takes alerts.
     pub(super) url: String,
-    client: reqwest::Client,
-    authorization: Option<String>,
+    client: Arc<dyn Post>,
     relabel: Vec<Relabel>,
     queue: Mutex<Queue>,
     filled: tokio::sync::Notify,
@@ -47,12 +61,11 @@ struct Queue {
 
 impl Receiver {
     /// The receiver at `url`, spoken to through `client`.
-    pub fn new(kind: Kind, url: String, client: reqwest::Client) -> Self {
+    pub fn new(kind: Kind, url: String, client: Arc<dyn Post>) -> Self {
         Self {
             kind,
             url,
             client,
-            authorization: None,
             relabel: Vec::new(),
             queue: Mutex::default(),
             filled: tokio::sync::Notify::new(),
@@ -60,12 +73,6 @@ impl Receiver {
             errors: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
-    }
-
-    /// With this `Authorization` header.
-    pub fn with_authorization(mut self, authorization: Option<String>) -> Self {
-        self.authorization = authorization;
-        self
     }
 
     /// With rules for the labels of what it is sent.
@@ -145,7 +152,7 @@ impl Receiver {
         };
         let mut pause = NOTIFY_BACKOFF;
         for tried in 1..=NOTIFY_TRIES {
-            let (problem, hopeless) = match self.post(&body).await {
+            let (problem, hopeless) = match self.client.post(&self.url, &body).await {
                 Ok(status) if status.is_success() => {
                     self.sent.fetch_add(batch.len() as u64, Ordering::Relaxed);
                     return;
@@ -154,7 +161,7 @@ impl Receiver {
                     let refused = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
                     (format!("it answered {status}"), refused)
                 }
-                Err(error) => (error.without_url().to_string(), false),
+                Err(problem) => (problem, false),
             };
             self.errors.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(receiver = self.url, problem, alerts = batch.len(), "alerts were not taken");
@@ -169,12 +176,20 @@ impl Receiver {
         self.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
     }
 
-    async fn post(&self, body: &serde_json::Value) -> Result<StatusCode, reqwest::Error> {
-        let mut request = self.client.post(&self.url).json(body);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
+    /// Goes on with what `earlier`, which is the same receiver under other settings, has not sent.
+    pub(super) fn take_over(&self, earlier: &Self) {
+        *self.queue() = std::mem::take(&mut *earlier.queue());
+        for (own, theirs) in
+            [(&self.sent, &earlier.sent), (&self.errors, &earlier.errors), (&self.dropped, &earlier.dropped)]
+        {
+            own.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        Ok(request.send().await?.status())
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("kind", &self.kind).field("url", &self.url).finish_non_exhaustive()
     }
 }
 

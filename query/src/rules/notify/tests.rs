@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use http::{HeaderMap, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -42,8 +43,15 @@ fn alert(name: &str, instance: &str, resolved: bool) -> Notification {
     }
 }
 
-fn client() -> reqwest::Client {
-    reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap()
+fn client() -> Arc<dyn Post> {
+    Arc::new(reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap())
+}
+
+/// Tells `receiver` alone.
+fn telling(receiver: Receiver) -> Notifier {
+    let notifier = Notifier::default();
+    notifier.follow(Told { receivers: vec![Arc::new(receiver)], ..Told::default() });
+    notifier
 }
 
 /// Tells everything and waits until it has been sent.
@@ -52,7 +60,8 @@ async fn told(notifier: &Notifier, alerts: Vec<Notification>) {
     let stop = CancellationToken::new();
     let running = notifier.run(stop.clone());
     let sent = async {
-        let done = || notifier.receivers.iter().all(|r| r.waiting() == 0 && r.sent() + r.dropped() > 0);
+        let done =
+            || notifier.told().receivers.iter().all(|r| r.waiting() == 0 && r.sent() + r.dropped() > 0);
         while !done() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -66,10 +75,12 @@ async fn told(notifier: &Notifier, alerts: Vec<Notification>) {
 #[tokio::test]
 async fn an_alertmanager_is_told_in_its_own_words() {
     let (url, seen) = listening(vec![]).await;
-    let receiver =
-        Receiver::new(Kind::Alertmanager, url, client()).with_authorization(Some("Bearer x".to_owned()));
-    let external = Labels::new([("region", "eu"), ("instance", "never")]);
-    let notifier = Notifier::new(vec![receiver], external, vec![]);
+    let bearer = [(AUTHORIZATION, HeaderValue::from_static("Bearer x"))].into_iter().collect();
+    let client = reqwest::Client::builder().default_headers(bearer).build().unwrap();
+    let receivers = vec![Arc::new(Receiver::new(Kind::Alertmanager, url, Arc::new(client)))];
+    let external_labels = Labels::new([("region", "eu"), ("instance", "never")]);
+    let notifier = Notifier::default();
+    notifier.follow(Told { receivers, external_labels, ..Told::default() });
     told(&notifier, vec![alert("Down", "a", false), alert("Down", "b", true)]).await;
     let seen = seen.lock().unwrap().clone();
     assert_eq!(seen[0].0, "Bearer x");
@@ -79,8 +90,7 @@ async fn an_alertmanager_is_told_in_its_own_words() {
 #[tokio::test]
 async fn a_webhook_is_told_of_what_has_changed() {
     let (url, seen) = listening(vec![]).await;
-    let notifier =
-        Notifier::new(vec![Receiver::new(Kind::Webhook, url, client())], Labels::default(), vec![]);
+    let notifier = telling(Receiver::new(Kind::Webhook, url, client()));
     told(&notifier, vec![alert("Down", "a", false), alert("Down", "b", false), alert("Slow", "a", false)])
         .await;
     told(&notifier, vec![alert("Down", "a", false), alert("Down", "b", true), alert("Never", "c", true)])
@@ -93,8 +103,7 @@ async fn a_webhook_is_told_of_what_has_changed() {
 #[tokio::test]
 async fn alerts_are_sent_in_batches_and_again_where_that_helps() {
     let (url, seen) = listening(vec![StatusCode::SERVICE_UNAVAILABLE]).await;
-    let notifier =
-        Notifier::new(vec![Receiver::new(Kind::Alertmanager, url, client())], Labels::default(), vec![]);
+    let notifier = telling(Receiver::new(Kind::Alertmanager, url, client()));
     told(&notifier, (0..150).map(|n| alert("Down", &n.to_string(), false)).collect()).await;
     let sizes: Vec<usize> =
         seen.lock().unwrap().iter().map(|(_, body)| body.as_array().unwrap().len()).collect();
@@ -102,26 +111,63 @@ async fn alerts_are_sent_in_batches_and_again_where_that_helps() {
     let mut metrics = String::new();
     notifier.write_prometheus(&mut metrics);
     assert!(metrics.contains("\nweir_notifications_sent_total{receiver=\"http://127.0.0.1:"));
-    let (sent, errors) = (notifier.receivers[0].sent(), notifier.receivers[0].errors());
-    assert_eq!((sent, errors, notifier.receivers[0].dropped()), (150, 1, 0));
+    let (sent, errors) = (notifier.told().receivers[0].sent(), notifier.told().receivers[0].errors());
+    assert_eq!((sent, errors, notifier.told().receivers[0].dropped()), (150, 1, 0));
 }
 
 #[tokio::test]
 async fn what_is_refused_is_dropped_and_counted() {
     let (url, seen) = listening(vec![StatusCode::BAD_REQUEST]).await;
-    let notifier =
-        Notifier::new(vec![Receiver::new(Kind::Alertmanager, url, client())], Labels::default(), vec![]);
+    let notifier = telling(Receiver::new(Kind::Alertmanager, url, client()));
     told(&notifier, vec![alert("Down", "a", false)]).await;
     assert_eq!(seen.lock().unwrap().len(), 1, "asking again would not help");
-    assert_eq!(notifier.receivers[0].dropped(), 1);
+    assert_eq!(notifier.told().receivers[0].dropped(), 1);
 }
 
 #[test]
 fn the_oldest_go_where_too_many_wait() {
     let receiver = Receiver::new(Kind::Alertmanager, "http://127.0.0.1:1/".to_owned(), client());
-    let notifier = Notifier::new(vec![receiver], Labels::default(), vec![]);
+    let notifier = telling(receiver);
     notifier.notify((0..NOTIFY_QUEUE + 5).map(|n| alert("Down", &n.to_string(), false)).collect());
-    let receiver = &notifier.receivers[0];
+    let receiver = &Arc::clone(&notifier.told().receivers[0]);
     assert_eq!((receiver.waiting(), receiver.dropped()), (NOTIFY_QUEUE, 5));
     assert_eq!(receiver.batch()[0].labels.get("instance"), Some("5"));
+}
+
+#[tokio::test]
+async fn others_are_told_from_now_on_and_what_waits_is_not_lost() {
+    let ((first, seen_first), (second, seen_second)) = (listening(vec![]).await, listening(vec![]).await);
+    let receiver = |url: &String| Arc::new(Receiver::new(Kind::Alertmanager, url.clone(), client()));
+    let notifier = Notifier::default();
+    notifier.follow(Told { receivers: vec![receiver(&first)], ..Told::default() });
+    notifier.notify(vec![alert("Down", "a", false)]);
+    // The same address under other settings, and another one, before anything was sent.
+    let receivers = vec![receiver(&first), receiver(&second)];
+    notifier.follow(Told { receivers, ..Told::default() });
+    told(&notifier, vec![alert("Down", "b", false)]).await;
+    let alerts = |seen: &Seen| -> Vec<Value> {
+        let bodies = seen.lock().unwrap();
+        let all = bodies.iter().flat_map(|(_, body)| body.as_array().unwrap().clone());
+        all.map(|alert| alert["labels"]["instance"].clone()).collect()
+    };
+    assert_eq!((alerts(&seen_first), alerts(&seen_second)), (vec!["a".into(), "b".into()], vec!["b".into()]));
+}
+
+#[tokio::test]
+async fn whoever_joins_while_alerts_are_sent_is_told() {
+    let (url, seen) = listening(vec![]).await;
+    let (notifier, stop) = (Notifier::default(), CancellationToken::new());
+    let (running, stopped) = (notifier.clone(), stop.clone());
+    let running = tokio::spawn(async move { running.run(stopped).await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let receivers = vec![Arc::new(Receiver::new(Kind::Alertmanager, url, client()))];
+    notifier.follow(Told { receivers, ..Told::default() });
+    notifier.notify(vec![alert("Down", "a", false)]);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while seen.lock().unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "nothing was sent");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
 }

@@ -58,15 +58,16 @@ async fn rules_and_alerts_read_as_in_prometheus() {
         sample: Sample::Float(value),
     };
     store.write(vec![point("a", 0.0), point("b", 1.0)]).await.unwrap();
-    let rules = Rules::new(Environment {
+    let environment = Environment {
         store: Arc::new(store),
         clock,
         notify: Arc::new(Nobody),
         external_url: "http://weir".to_owned(),
         external_labels: Labels::default(),
         timing: Timing::default(),
-    });
-    rules.load(file::parse("rules.yml", RULES, Features::NONE).unwrap());
+    };
+    let rules = Rules::default();
+    rules.load(file::parse("rules.yml", RULES, Features::NONE).unwrap(), environment);
     let app = routes(rules.clone(), Notifier::default());
     let stop = CancellationToken::new();
     let running = tokio::spawn({
