@@ -180,6 +180,122 @@ async fn prometheus_and_weir_answer_alike() {
     assert!(answered * 10 > asked * 8, "{answered} of {asked} have an answer at all");
 }
 
+/// An exporter of metrics of every type that stand still.
+const STILL: &str = r#"# HELP still_requests_total Requests,\nby "kind".
+# TYPE still_requests_total counter
+still_requests_total{kind="a\"b\\c\nd",zone=""} 12
+still_requests_total{kind="grüße"} 3e4
+# TYPE still_temperature gauge
+still_temperature{room="a"} -0.25
+still_temperature{room="b"} NaN
+still_temperature{room="c"} +Inf
+# TYPE still_seconds histogram
+still_seconds_bucket{le="0.1"} 8
+still_seconds_bucket{le="0.5"} 9
+still_seconds_bucket{le="+Inf"} 10
+still_seconds_sum 3.5
+still_seconds_count 10
+# TYPE still_wait summary
+still_wait{quantile="0.5"} 0.2
+still_wait{quantile="0.99"} 0.9
+still_wait_sum 17
+still_wait_count 21
+still_untyped{instance="its own",job="mine"} 1
+still_secret{password="x"} 1
+"#;
+
+/// What both answer alike however far apart they scrape.
+const SCRAPED: [&str; 14] = [
+    "{__name__=~\"still_.*\"}",
+    "up",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "count by (job, instance, zone) (up)",
+    "rate(still_requests_total[3s])",
+    "histogram_quantile(0.85, still_seconds_bucket)",
+    "sum by (kind, job) (still_requests_total) / on (job) group_left () still_seconds_count",
+    "count by (__name__) ({job=\"node\",__name__!~\"scrape_.*\"})",
+    "count by (mode) (node_cpu_seconds_total)",
+    "node_uname_info",
+    "node_memory_MemTotal_bytes",
+    "group without (cpu) (node_cpu_seconds_total)",
+    "changes(still_temperature[2s])",
+];
+
+#[tokio::test]
+async fn exporters_are_scraped_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (address, node) = (free(), free());
+    let mut command = Command::new("prometheus-node-exporter");
+    command.arg(format!("--web.listen-address={node}")).arg("--collector.disable-defaults");
+    command.args(["--collector.cpu", "--collector.uname", "--collector.meminfo"]);
+    let _node = Process::start("prometheus-node-exporter (`make setup-test` installs it)", &mut command);
+    let exporter = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let still = exporter.local_addr().unwrap();
+    let text = axum::routing::get(async || ([("content-type", "text/plain; version=0.0.4")], STILL));
+    tokio::spawn(async move { axum::serve(exporter, axum::Router::new().route("/metrics", text)).await });
+
+    let configuration = format!(
+        "global:\n  scrape_interval: {INTERVAL_MS}ms\n  scrape_timeout: {INTERVAL_MS}ms\n\
+         scrape_configs:\n\
+         - job_name: still\n  honor_labels: true\n  static_configs: [{{targets: ['{still}'], labels: {{zone: z1}}}}]\n  \
+         metric_relabel_configs:\n  - {{source_labels: [__name__], regex: '.*_secret', action: drop}}\n  \
+         - {{source_labels: [room], target_label: place, replacement: 'room $1'}}\n\
+         - job_name: node\n  static_configs: [{{targets: ['{node}', 'localhost:1']}}]\n  \
+         relabel_configs:\n  - {{source_labels: [__address__], regex: '(.*):\\d+', target_label: host}}\n"
+    );
+    let file = folder.path().join("prometheus.yml");
+    std::fs::write(&file, configuration).unwrap();
+    let mut command = Command::new(debian::program("prometheus", "prometheus"));
+    command
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()))
+        .arg(format!("--web.listen-address={address}"))
+        .current_dir(folder.path());
+    let _prometheus = Process::start("prometheus", &mut command);
+    let weir = Server::start(&folder.path().join("weir"), &["--prometheus-config", file.to_str().unwrap()]);
+
+    let seen = [("query", "count_over_time(up[1m]) > 8".to_owned())];
+    for of in [&address, &weir.http] {
+        until("scrapes", 30, async || {
+            reqwest::get(format!("http://{of}/-/ready"))
+                .await
+                .ok()
+                .filter(|answer| answer.status() == 200)?;
+            let scraped = series(&ask(of, "query", &seen).await);
+            (scraped.len() == 3).then_some(())
+        })
+        .await;
+    }
+    for query in SCRAPED {
+        let asked = [("query", query.to_owned())];
+        let theirs = series(&ask(&address, "query", &asked).await);
+        let ours = series(&ask(&weir.http, "query", &asked).await);
+        let values = |all: &Series| -> Vec<(String, String)> {
+            all.iter().map(|(labels, points)| (labels.clone(), points[0].1.to_string())).collect()
+        };
+        assert_eq!(values(&ours), values(&theirs), "{query}");
+        assert!(!theirs.is_empty(), "{query}");
+    }
+    for (path, parameters) in [
+        ("series", vec![("match[]", "{__name__=~\"still.*\"}".to_owned())]),
+        ("label/job/values", vec![]),
+        ("label/place/values", vec![]),
+        ("metadata", vec![("metric", "still_requests_total".to_owned())]),
+    ] {
+        let theirs = ask(&address, path, &parameters).await["data"].clone();
+        let sorted = |mut data: Value| {
+            if let Some(list) = data.as_array_mut() {
+                list.sort_by_key(Value::to_string);
+            }
+            data
+        };
+        let ours = ask(&weir.http, path, &parameters).await["data"].clone();
+        assert_eq!(sorted(ours), sorted(theirs), "{path}");
+    }
+}
+
 /// Milliseconds as seconds.
 fn text(ms: i64) -> String {
     format!("{}.{:03}", ms / 1000, ms % 1000)
