@@ -83,7 +83,7 @@ def same(a, b):
 def heavy(peers, end):
     # Between samples, so that ranges that are open on the left hold what closed ones do.
     start, stop = end / 1000 - HOURS * 3600 + 601, end / 1000 - 4
-    print(f"  {'':<20}" + "".join(f"{peer.name:>26}" for peer in peers) + "     ms (CPU ms), peak MiB more")
+    print(f"  {'':<20}" + "".join(f"{peer.name:>26}" for peer in peers) + "     ms (CPU ms), peak MiB")
     for name, query in HEAVY.items():
         line, answers = f"  {name:<20}", {}
         times = {peer.name: [] for peer in peers}
