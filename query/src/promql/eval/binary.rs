@@ -145,6 +145,8 @@ struct Join<'e, 'a, 'n> {
     /// Rows of the result, by their labels.
     index: HashMap<Labels, usize>,
     out: Matrix,
+    /// Whether samples can meet, per step: not where a side has none at all, and nothing stands for them.
+    meets: Vec<bool>,
     /// Which row of the "many" side filled a cell last: two at one step are a mistake.
     filled: Vec<Vec<bool>>,
 }
@@ -158,8 +160,11 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
         right: Matrix,
     ) -> Self {
         let (many, one) = if node.matching.group == Group::Right { (right, left) } else { (left, right) };
+        let has_fill = node.matching.fill_left.is_some() || node.matching.fill_right.is_some();
+        let any = |rows: &Matrix, step: usize| rows.iter().any(|row| row.cells[step].is_present());
+        let meets = (0..grid.len()).map(|step| has_fill || (any(&many, step) && any(&one, step))).collect();
         let (index, out, filled) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { evaluator, node, grid, many, one, index, out, filled }
+        Self { evaluator, node, grid, many, one, index, out, meets, filled }
     }
 
     fn run(mut self) -> Result<Matrix, Error> {
@@ -202,11 +207,7 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
         let (many_fill, one_fill) = self.fills();
         if (group.one.is_empty() && one_fill.is_none()) || (group.many.is_empty() && many_fill.is_none()) {
             // No partner at any step; duplicates among the "one" side are a mistake even so.
-            return if group.many.is_empty() {
-                Ok(())
-            } else {
-                (0..self.grid.len()).try_for_each(|s| self.the_one(group, s).map(|_| ()))
-            };
+            return (0..self.grid.len()).try_for_each(|step| self.the_one(group, step).map(|_| ()));
         }
         if let ([one], None, None) = (group.one.as_slice(), many_fill, one_fill) {
             return group.many.iter().try_for_each(|many| self.pair(*many, *one));
@@ -284,13 +285,16 @@ impl<'e, 'a, 'n> Join<'e, 'a, 'n> {
         Ok(())
     }
 
-    /// The row of the "one" side that has a sample at `step`; two are an error.
+    /// The row of the "one" side that has a sample at `step`; two are an error, unless nothing can meet at that step.
     fn the_one(&self, group: &Match, step: usize) -> Result<Option<usize>, Error> {
+        if !self.meets[step] {
+            return Ok(None);
+        }
         let mut present = group.one.iter().copied().filter(|&at| self.one[at].cells[step].is_present());
         let (first, second) = (present.next(), present.next());
         if let (Some(a), Some(b)) = (first, second) {
             let side = if self.node.matching.group == Group::Right { "left" } else { "right" };
-            let (a, b) = (&self.one[a].labels, &self.one[b].labels);
+            let (a, b) = (&self.one[b].labels, &self.one[a].labels);
             let message = format!(
                 "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
                 labels::show_set(&signature(a, &self.node.matching)),
