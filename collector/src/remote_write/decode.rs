@@ -253,10 +253,11 @@ impl<'a> Taker<'a, '_, '_> {
         let is_same = |known: &Arc<Series>| {
             let about = known.metadata();
             let says_nothing = number == 0 && help.is_empty() && unit.is_empty();
+            // What is no UTF-8 was taken as far as it is.
+            let says =
+                |text: &str, bytes: &[u8]| text.as_bytes() == bytes || String::from_utf8_lossy(bytes) == text;
             says_nothing
-                || (about.kind.as_ref() == kind(number)
-                    && about.help.as_bytes() == help
-                    && about.unit.as_bytes() == unit)
+                || (about.kind.as_ref() == kind(number) && says(&about.help, help) && says(&about.unit, unit))
         };
         let made = match known {
             Some(known) if is_same(&known) => Ok(known),

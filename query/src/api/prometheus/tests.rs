@@ -274,7 +274,7 @@ async fn mistakes_are_named() {
             vec![("query", "istio_requests_total * on () request_seconds_bucket"), ("time", "60")],
             (StatusCode::UNPROCESSABLE_ENTITY, "execution"),
             "found duplicate series for the match group {} on the right hand-side of the operation: \
-             [{__name__=\"request_seconds_bucket\", le=\"+Inf\"}, {__name__=\"request_seconds_bucket\", le=\"0.1\"}];\
+             [{__name__=\"request_seconds_bucket\", le=\"0.1\"}, {__name__=\"request_seconds_bucket\", le=\"+Inf\"}];\
              many-to-many matching not allowed: matching labels must be unique on one side",
         ),
         (

@@ -14,8 +14,8 @@ impl Display for Expr {
         match self {
             Self::Number(value, _) => f.write_str(&number::show(*value)),
             Self::Seconds(seconds, _) => {
-                let sign = if *seconds < 0.0 { "-" } else { "" };
-                write!(f, "{sign}{}", duration::show_ms((seconds.abs() * 1000.0) as i64))
+                let sign = if seconds.is_sign_negative() { "-" } else { "" };
+                write!(f, "{sign}{}", duration::show_ms((seconds.abs() * 1000.0).round() as i64))
             }
             Self::Text(text, _) => quoted(f, text),
             Self::Paren(inner, _) => write!(f, "({inner})"),
