@@ -27,7 +27,8 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::statistics::Statistics;
 use weir_model::limits;
 
-use crate::recent::Recent;
+use crate::files::FileName;
+use crate::recent::{Reads, Recent};
 use crate::{DataFile, TableSnapshot};
 
 /// Which samples are wanted: those of some series with `after < time <= until`.
@@ -60,7 +61,7 @@ pub struct Stretch<'a> {
 #[derive(Debug, Clone)]
 pub struct SeriesFiles {
     files: Vec<Arc<SeriesFile>>,
-    reads: Arc<crate::recent::Reads>,
+    reads: Arc<Reads>,
 }
 
 impl TableSnapshot {
@@ -69,24 +70,29 @@ impl TableSnapshot {
         let reads = Arc::clone(&self.reads);
         let known: Vec<_> = files.iter().map_while(|file| reads.decoded.files.known(&file.path)).collect();
         if known.len() == files.len() {
-            return Ok(SeriesFiles { files: known, reads });
+            return Ok(SeriesFiles::new(known, reads));
         }
         let open = move || {
             let files = files.iter().map(|file| reads.decoded.open(file)).collect::<Result<_, _>>()?;
-            Ok(SeriesFiles { files, reads })
+            Ok(SeriesFiles::new(files, reads))
         };
         tokio::task::spawn_blocking(open).await.unwrap_or_else(|e| Err(io::Error::other(e)))
     }
 }
 
 impl SeriesFiles {
+    fn new(mut files: Vec<Arc<SeriesFile>>, reads: Arc<Reads>) -> Self {
+        files.sort_by_key(|file| file.written);
+        Self { files, reads }
+    }
+
     /// Whether there is no file.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
     /// Gives `each` all stretches of the wanted samples, and where the series of each is among the ids. Those of one
-    /// series come in the order of the files. Blocks.
+    /// series come in the order in which files were written. Blocks.
     pub fn samples<E: From<io::Error>>(
         &self,
         wanted: &Wanted<'_>,
@@ -212,6 +218,8 @@ impl Decoded {
 struct SeriesFile {
     /// Tells it from all others.
     number: u64,
+    /// The last write that is in it.
+    written: u64,
     path: PathBuf,
     footer: Arc<ParquetMetaData>,
     columns: Columns,
@@ -287,7 +295,8 @@ impl SeriesFile {
         let per_ms = units_per_ms(&footer, columns.time);
         let bounds = |group| GroupBounds::of(group, &columns, leaf("metric"), per_ms);
         let groups = footer.row_groups().iter().map(bounds).collect();
-        Ok(Self { number, path, footer: Arc::new(footer), columns, groups })
+        let written = FileName::of(&path).map_or(0, |name| name.writes.1);
+        Ok(Self { number, written, path, footer: Arc::new(footer), columns, groups })
     }
 
     /// A column of numbers in a row group.

@@ -135,6 +135,22 @@ async fn rows_of_histograms_are_those_of_the_wanted_series() {
 }
 
 #[tokio::test]
+async fn what_was_written_last_comes_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path()).await;
+    for value in [1.0, 2.0, 3.0] {
+        let rows = of_rows(Table::Samples, &[(1, NOON_MS, value, None)]);
+        storage.writer().write(one(Table::Samples, rows)).await.unwrap();
+        storage.flush().await.unwrap();
+    }
+    let view = storage.snapshot(&Default::default()).table(Table::Samples);
+    let backwards = view.files.iter().rev().cloned().collect();
+    let files = view.series_files(backwards).await.unwrap();
+    let values: Vec<u64> = read(&files, &all_of(&[1]))[&1].iter().map(|(_, bits, _)| *bits).collect();
+    assert_eq!(values, [1.0_f64, 2.0, 3.0].map(f64::to_bits));
+}
+
+#[tokio::test]
 async fn what_was_decoded_is_kept() {
     let (dir, files) = written(Table::Samples, &[vec![(1, NOON_MS, 2.5, Some(NOON_MS - 9))]]).await;
     let before = read(&files, &all_of(&[1]));
