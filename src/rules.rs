@@ -113,6 +113,8 @@ pub(crate) async fn follow(
         let current = Arc::clone(&config.borrow_and_update());
         let alertmanagers = Arc::clone(&found.borrow_and_update());
         let settings = settings.clone().with_prometheus(&current);
+        // First, so that what rules say under a new configuration is told as it says.
+        notifier.follow(told(&settings, &current.alerting, &alertmanagers).await?);
         if is_new {
             let reading = settings.clone();
             match tokio::task::spawn_blocking(move || groups(&reading)).await? {
@@ -124,7 +126,6 @@ pub(crate) async fn follow(
                 Err(error) => tracing::error!(%error, "the rules stay as they were"),
             }
         }
-        notifier.follow(told(&settings, &current.alerting, &alertmanagers).await?);
         is_new = tokio::select! {
             changed = config.changed() => changed.is_ok(),
             _ = found.changed() => false,

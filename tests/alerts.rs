@@ -199,7 +199,10 @@ async fn a_configuration_of_prometheus_says_who_is_told_of_what() {
         std::fs::write(&rules, format!("groups: [{{name: cart, rules: [{rule}]}}]\n")).unwrap();
     };
     write("eu", "{alert: First, expr: vector(1)}");
-    let server = Server::start(&dir.path().join("data"), &["--prometheus-config", config.to_str().unwrap()]);
+    let own = dir.path().join("weir.toml");
+    std::fs::write(&own, "[rules]\nresend_delay = '1s'\n").unwrap();
+    let args = ["--config", own.to_str().unwrap(), "--prometheus-config", config.to_str().unwrap()];
+    let server = Server::start(&dir.path().join("data"), &args);
     let told = |name: &str, region: &str| {
         let messages = seen.lock().unwrap().clone();
         let mut alerts = messages

@@ -18,21 +18,26 @@ pub type Alertmanagers = Arc<Vec<Vec<String>>>;
 const PATH: &str = "__alerts_path__";
 const SCHEME: &str = "__scheme__";
 
-/// Finds Alertmanagers until `stop`, and says which there are whenever that changes.
+/// Finds Alertmanagers until `stop`, and says which there are whenever that changes. Those of an entry that a new
+/// configuration has as well stay until they are found anew.
 pub(super) async fn run(
     mut config: watch::Receiver<Arc<Config>>,
     names: Names,
     found: watch::Sender<Alertmanagers>,
     stop: CancellationToken,
 ) {
+    let mut before: Vec<Alertmanager> = Vec::new();
     loop {
         let entries = config.borrow_and_update().alerting.alertmanagers.clone();
         found.send_if_modified(|found| {
-            let none = Arc::new(vec![Vec::new(); entries.len()]);
-            let changed = *found != none;
-            *found = none;
+            let kept = |entry| before.iter().position(|other| other == entry).map(|at| found[at].clone());
+            let kept: Vec<Vec<String>> =
+                entries.iter().map(|entry| kept(entry).unwrap_or_default()).collect();
+            let changed = **found != kept;
+            *found = Arc::new(kept);
             changed
         });
+        before.clone_from(&entries);
         tokio::select! {
             () = follow(&entries, &names, &found) => {}
             changed = config.changed() => if changed.is_err() { return },
@@ -56,23 +61,22 @@ async fn follow(entries: &[Alertmanager], names: &Names, found: &watch::Sender<A
     }
     let mut groups: BTreeMap<usize, Vec<Group>> = BTreeMap::new();
     while let Some(update) = updates.recv().await {
+        let Some(entry) = owners.get(update.entry).copied() else { continue };
         groups.insert(update.entry, update.groups);
-        let mut all = vec![Vec::new(); entries.len()];
-        for (discovery, groups) in &groups {
-            let Some(entry) = owners.get(*discovery).copied() else { continue };
-            for group in groups {
-                all[entry]
-                    .extend(group.targets.iter().filter_map(|own| url(&entries[entry], own, &group.labels)));
-            }
+        let own = || owners.iter().enumerate().filter(|(_, owner)| **owner == entry).map(|(at, _)| at);
+        let mut urls: Vec<String> = Vec::new();
+        for group in own().filter_map(|discovery| groups.get(&discovery)).flatten() {
+            urls.extend(group.targets.iter().filter_map(|own| url(&entries[entry], own, &group.labels)));
         }
-        for urls in &mut all {
-            urls.sort();
-            urls.dedup();
-            urls.truncate(limits::SCRAPE_TARGETS);
+        if own().any(|discovery| !groups.contains_key(&discovery)) {
+            urls.extend(found.borrow()[entry].iter().cloned()); // one that has not looked yet may find them
         }
+        urls.sort();
+        urls.dedup();
+        urls.truncate(limits::SCRAPE_TARGETS);
         found.send_if_modified(|found| {
-            let changed = **found != all;
-            *found = Arc::new(all);
+            let changed = found[entry] != urls;
+            Arc::make_mut(found)[entry] = urls;
             changed
         });
     }
@@ -119,6 +123,20 @@ mod tests {
             vec!["http://c:3/api/v2/alerts".to_owned()],
         ];
         found.wait_for(|found| **found == expected).await.unwrap();
+        // Of an entry that stays they are there all the time.
+        let second = parse(
+            "alerting: {alertmanagers: [{static_configs: [{targets: [c:3]}]}, {static_configs: [{targets: [e:5]}]}]}\n",
+        );
+        found.mark_unchanged();
+        config_in.send_replace(second);
+        loop {
+            found.changed().await.unwrap();
+            let now = found.borrow_and_update().clone();
+            assert_eq!(now[0], ["http://c:3/api/v2/alerts"]);
+            if now[1] == ["http://e:5/api/v2/alerts"] {
+                break;
+            }
+        }
         config_in.send_replace(parse("alerting: {alertmanagers: [{static_configs: [{targets: [d:4]}]}]}\n"));
         found.wait_for(|found| **found == [["http://d:4/api/v2/alerts"]]).await.unwrap();
         stop.cancel();
