@@ -155,9 +155,9 @@ impl Engine {
         }
     }
 
-    /// A session without tables that shares the engine's memory bound: for plans that are built by hand
-    /// over [`SnapshotTable`]s.
-    pub fn session(&self) -> SessionContext {
+    /// A session without tables that shares the engine's memory bound: for plans that a test builds by hand.
+    #[cfg(test)]
+    fn session(&self) -> SessionContext {
         SessionContext::new_with_state(session::fresh(&self.base, &self.options.clock))
     }
 

@@ -60,16 +60,6 @@ impl TableSnapshot {
             .await
             .unwrap_or_else(|e| Err(io::Error::other(e)))
     }
-
-    /// The same with `files` alone, which are some of its own.
-    pub fn with_files(&self, files: Arc<[DataFile]>) -> Self {
-        Self { files, ..self.clone() }
-    }
-
-    /// The same files without the hot rows.
-    pub fn published(&self) -> Self {
-        Self { hot: Arc::default(), ..self.clone() }
-    }
 }
 
 /// A published Parquet file.

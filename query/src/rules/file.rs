@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use weir_model::limits::{RULE_FILE_BYTES, RULE_GROUPS, RULE_LABELS, RULES};
+use weir_model::limits::{RULE_GROUPS, RULE_LABELS, RULES};
 use weir_storage::Labels;
 
 use super::template::Template;
@@ -110,16 +110,6 @@ impl Rule {
 
 /// The groups of the file called `file`, whose content is `text`; or all of its mistakes.
 pub fn parse(file: &str, text: &str, features: Features) -> Result<Vec<Group>, Vec<Mistake>> {
-    if text.len() > RULE_FILE_BYTES {
-        let problem = format!("the file has {} bytes, at most {RULE_FILE_BYTES} are read", text.len());
-        return Err(vec![Mistake {
-            file: file.to_owned(),
-            line: 1,
-            column: 1,
-            path: String::new(),
-            problem,
-        }]);
-    }
     let documents = documents(file, text).map_err(|mistake| vec![mistake])?;
     let mut reader = Reader::new(file, text);
     let mut groups: Vec<Group> = Vec::new();

@@ -152,7 +152,8 @@ impl Notifier {
 
 impl Notify for Notifier {
     fn notify(&self, alerts: Vec<Notification>) {
-        let told = self.told();
+        // Held while they go into the queues, so that none goes into one that has been taken over.
+        let told = self.0.told.read().unwrap_or_else(PoisonError::into_inner);
         let alerts: Vec<Notification> = alerts
             .into_iter()
             .filter_map(|mut alert| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
-use weir_model::limits::RULE_MISTAKES;
+use weir_model::limits::{RULE_FILE_BYTES, RULE_MISTAKES};
 
 use crate::promql::duration;
 
@@ -59,8 +59,12 @@ pub(super) struct Reader<'a> {
     pub(super) mistakes: Vec<Mistake>,
 }
 
-/// The documents of `text`, or where it is no YAML.
+/// The documents of `text`, or where it is no YAML, or that it is too long.
 pub(super) fn documents<'a>(file: &str, text: &'a str) -> Result<Vec<MarkedYaml<'a>>, Mistake> {
+    if text.len() > RULE_FILE_BYTES {
+        let problem = format!("the file has {} bytes, at most {RULE_FILE_BYTES} are read", text.len());
+        return Err(Mistake { file: file.to_owned(), line: 1, column: 1, path: String::new(), problem });
+    }
     MarkedYaml::load_from_str(text).map_err(|error| Mistake {
         file: file.to_owned(),
         line: error.marker().line(),

@@ -1,7 +1,6 @@
 //! Files of tests as they are written.
 
 use chrono::DateTime;
-use weir_model::limits::RULE_FILE_BYTES;
 use weir_storage::{Labels, MatchOp};
 
 use super::{AlertTest, ExprTest, TestFile, TestGroup, repeated};
@@ -12,16 +11,6 @@ use crate::rules::yaml::{Fields, Mistake, Node, Reader, documents};
 
 /// Reads the file of tests called `file`, whose content is `text`; or tells all of its mistakes.
 pub fn parse(file: &str, text: &str) -> Result<TestFile, Vec<Mistake>> {
-    if text.len() > RULE_FILE_BYTES {
-        let problem = format!("the file has {} bytes, at most {RULE_FILE_BYTES} are read", text.len());
-        return Err(vec![Mistake {
-            file: file.to_owned(),
-            line: 1,
-            column: 1,
-            path: String::new(),
-            problem,
-        }]);
-    }
     let documents = documents(file, text).map_err(|mistake| vec![mistake])?;
     let mut reader = Reader::new(file, text);
     let mut tests = TestFile { interval_ms: MINUTE_MS, ..TestFile::default() };
