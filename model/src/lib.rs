@@ -2,7 +2,7 @@
 //!
 //! In: nothing. Out: newtypes for what must not be mixed ([`TraceId`], [`SeriesId`], [`UnixNanos`]),
 //! the names telemetry carries ([`semconv`]), the latency [`Sketch`], [`hint`]s as proxies obey them, the
-//! [`mesh`] protocol that carries them, Prometheus' configuration file as it is meant ([`prometheus`]), and every
+//! [`mesh`] protocol that carries them, the [`policy`] of a mesh's traffic, Prometheus' configuration file as it is meant ([`prometheus`]), and every
 //! bound the program has ([`limits`]).
 //!
 //! This crate depends on no other crate of Weir, does no I/O, and never reads a clock: it is told the time.
@@ -13,6 +13,7 @@ mod time;
 pub mod hint;
 pub mod limits;
 pub mod mesh;
+pub mod policy;
 pub mod prometheus;
 pub mod semconv;
 pub mod sketch;

@@ -97,6 +97,44 @@ pub const REGISTRATION_TEXT_BYTES: usize = 256;
 pub const REGISTRATION_LABELS: usize = 64;
 /// Upstreams of a proxy.
 pub const REGISTRATION_UPSTREAMS: usize = 1_024;
+/// Services registered through Consul's API, for all of which there is room in the registry …
+pub const AGENT_SERVICES: usize = 10_000;
+/// … their checks and those of no service …
+pub const AGENT_CHECKS: usize = 20_000;
+/// … and the bytes of the requests that registered them.
+pub const AGENT_BYTES: usize = 64 << 20;
+/// Bytes of a request to Consul's API: a registration with all tags, metadata and checks that it may have.
+pub const AGENT_REQUEST_BYTES: usize = 64 << 10;
+/// How long such a request may take to arrive.
+pub const AGENT_READ: Duration = Duration::from_secs(10);
+/// Tags of a service.
+pub const AGENT_TAGS: usize = 64;
+/// Pairs of metadata of a service, bytes of a key and bytes of a value, as Consul.
+pub const AGENT_META: usize = 64;
+/// See [`AGENT_META`].
+pub const AGENT_META_KEY_BYTES: usize = 128;
+/// See [`AGENT_META`].
+pub const AGENT_META_VALUE_BYTES: usize = 512;
+/// Checks of a service.
+pub const AGENT_SERVICE_CHECKS: usize = 16;
+/// Bytes of what a check found, as Consul.
+pub const AGENT_OUTPUT_BYTES: usize = 4 << 10;
+/// Checks that are run at once; further ones wait their turn.
+pub const AGENT_PROBES: usize = 256;
+/// Shortest interval of a check, as Consul.
+pub const AGENT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a check may take unless it says so, as Consul.
+pub const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take at most: while it runs, another cannot.
+pub const AGENT_TIMEOUT_MOST: Duration = Duration::from_secs(60);
+/// How long a service stays critical before it is deregistered for that, at least, as Consul.
+pub const AGENT_DEREGISTER: Duration = Duration::from_secs(60);
+/// Requests of Consul's API that wait for a change at once; further ones are refused.
+pub const AGENT_WATCHES: usize = 4_096;
+/// How long such a request waits unless it says so, as Consul …
+pub const AGENT_WAIT: Duration = Duration::from_secs(300);
+/// … and at most, before a sixteenth of it is added for chance to choose from.
+pub const AGENT_WAIT_MOST: Duration = Duration::from_secs(600);
 /// How long a new mesh stream may take to register, and a message to find room in its queue.
 pub const MESH_PATIENCE: Duration = Duration::from_secs(5);
 /// Answers to hints that wait to be stored; further ones are dropped and counted.
@@ -108,10 +146,35 @@ pub const MESH_STREAM_QUEUE: usize = 256;
 pub const PROXY_TELEMETRY_QUEUE: usize = 8_192;
 /// Distinct label sets for which a proxy keeps metrics; further ones are folded into one `overflow` set.
 pub const PROXY_METRIC_SETS: usize = 10_000;
+/// Independent buffers of a proxy's telemetry, among which its threads are divided.
+pub const PROXY_TELEMETRY_SHARDS: usize = 16;
+/// Other ends of calls that each of them remembers, so that a request finds its counters by an address; all are
+/// forgotten when there are more.
+pub const PROXY_METRIC_HANDLES: usize = 2 * PROXY_METRIC_SETS;
+/// Connections whose bytes are counted while they are open; those of further ones are when they close.
+pub const PROXY_FLOWS: usize = 2 * PROXY_CONNECTIONS;
+/// Longest peer header that is believed.
+pub const PEER_HEADER_BYTES: usize = 512;
+/// Peer headers that are remembered as read; all are forgotten when there are more.
+pub const PEERS: usize = 4_096;
 /// Request body bytes that a proxy keeps so that a retry can send them again.
 pub const RETRY_BODY_BYTES: usize = 64 << 10;
+/// Header fields a proxy accepts in one message, trailers apart.
+pub const HEADERS: usize = 128;
+/// Bytes of a line that begins a chunk, extensions included.
+pub const CHUNK_LINE_BYTES: usize = 1 << 10;
+/// Bytes of trailers after a chunked body.
+pub const TRAILER_BYTES: usize = 16 << 10;
+/// Bytes of an abandoned request body that are read so that its connection can serve on.
+pub const DRAIN_BYTES: usize = 64 << 10;
 /// Header bytes a proxy accepts in one request.
 pub const HEADER_BYTES: usize = 64 << 10;
+/// Bytes of a policy file.
+pub const POLICY_BYTES: usize = 64 << 20;
+/// Copies of requests to other services under way at once; further ones are not sent and counted.
+pub const MIRRORS: u64 = 1_024;
+/// Services and outside hosts that a proxy calls.
+pub const PROXY_SERVICES: usize = 4_096;
 /// Idle upstream connections kept per endpoint.
 pub const IDLE_CONNECTIONS: usize = 64;
 /// Connections a proxy's listener serves at once; further ones wait in the kernel's backlog.
@@ -121,11 +184,93 @@ pub const PROXY_OUTBOX: usize = 32;
 /// Answers to hints that wait for the mesh stream; further ones are dropped and counted.
 pub const PROXY_ACKS: usize = 1_024;
 /// Endpoints of one service that a proxy balances over; further ones are ignored.
-pub const PROXY_ENDPOINTS: usize = 1_024;
+pub const PROXY_ENDPOINTS: usize = 10_000;
+/// Labels of an endpoint: as many as its registration may have.
+pub const ENDPOINT_LABELS: usize = REGISTRATION_LABELS;
+/// Largest weight of an endpoint, as of an SRV record: those of all endpoints of a service add up within 32 bits.
+pub const ENDPOINT_WEIGHT: u32 = 65_535;
+/// Largest number of a priority, as of an SRV record.
+pub const ENDPOINT_PRIORITY: u32 = 65_535;
+/// An answer of the DNS is asked for again no sooner than this, whatever its TTL says …
+pub const DNS_TTL_LEAST: Duration = Duration::from_secs(1);
+/// … and no later.
+pub const DNS_TTL_MOST: Duration = Duration::from_secs(300);
+/// How long one question to the DNS may take, with all that the resolver tries.
+pub const DNS_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before a question that failed is asked again; it doubles with each failure …
+pub const DNS_PAUSE_FIRST: Duration = Duration::from_millis(500);
+/// … up to this.
+pub const DNS_PAUSE_LONGEST: Duration = Duration::from_secs(30);
+/// How long endpoints stay in use while the DNS answers nothing at all.
+pub const DNS_STALE: Duration = Duration::from_secs(3600);
+/// How long endpoints stay in use while the DNS says that there are none; how late one that appears is seen, too.
+pub const DNS_ABSENT: Duration = Duration::from_secs(30);
+/// How long an answer that there are none holds where it does not say so itself.
+pub const DNS_ABSENT_TTL: Duration = Duration::from_secs(5);
+/// Names of one SRV answer whose addresses are asked for at once.
+pub const DNS_TARGETS_AT_ONCE: usize = 16;
+/// Mistakes of a file of endpoints that are told each time it changes.
+pub const ENDPOINT_MISTAKES: usize = 100;
+// Balancing.
+/// Priority levels and places, together, among which one service's endpoints are told apart; those further away
+/// are treated like the last.
+pub const BALANCER_GROUPS: usize = 64;
+/// Turns of round robin by weight that are listed, 4 bytes each; the order of more is computed.
+pub const LISTED_TURNS: u64 = 16_384;
+/// Points of a hash ring, 12 bytes each: 26 for each of [`PROXY_ENDPOINTS`].
+pub const RING_POINTS: usize = 1 << 18;
+/// Entries of a Maglev table, 4 bytes each: a prime, Envoy's bound.
+pub const MAGLEV_ENTRIES: usize = 5_000_011;
+// Active health checks of a proxy.
+/// Checks of one service's endpoints under way at once; further ones are late.
+pub const HEALTH_CHECKS: usize = 32;
+/// Bytes of a gRPC health check's answer: the message has a few.
+pub const HEALTH_ANSWER_BYTES: usize = 4 << 10;
+// HTTP/2 of a proxy.
+/// Frames beside its requests that a caller may send at once on a connection; requests and time bring more.
+pub const HTTP2_CONTROL_FRAMES: u32 = 10_000;
+/// Requests of a connection that its caller may take back within about a second of making them, half of all at
+/// least; Envoy's bound.
+pub const HTTP2_RESETS: u32 = 500;
+/// How long a caller may take nothing of a response before its stream is reset.
+pub const HTTP2_STALLED: Duration = Duration::from_secs(60);
 /// Hints a proxy holds at once.
 pub const HINTS: usize = 1_024;
+
+// Routes of a proxy.
+/// Routes of one service.
+pub const ROUTES: usize = 10_000;
+/// Memory of one regular expression of a route, compiled; a larger one is refused.
+pub const ROUTE_PATTERN_BYTES: usize = 1 << 20;
+/// Buckets of rate limits by header or caller that a proxy keeps, at some 30 bytes each; beyond that those that
+/// were not used for longest are forgotten, and are full when they are asked for again.
+pub const RATE_LIMIT_KEYS: usize = 65_536;
+/// Bytes of a header's value that the key of a global rate limit holds; the rest is a hash.
+pub const RATE_LIMIT_KEY_BYTES: usize = 64;
+/// Longest `Retry-After` that a retry waits for, as Envoy.
+pub const RETRY_AFTER: Duration = Duration::from_secs(300);
+
 /// Longest lease of a hint.
 pub const HINT_TTL: Duration = Duration::from_secs(60);
+
+/// Bytes of a connection that are looked at to tell its protocol; one that is not told by then is opaque. RFC 9112
+/// section 3 wants request lines of 8000 bytes understood.
+pub const DETECT_BYTES: usize = 8 << 10;
+/// Bytes of a word that may be an HTTP method: the longest registered one has 17.
+pub const METHOD_BYTES: usize = 32;
+/// Bytes of a PROXY header of version 1, the end of its line included, as its specification has it.
+pub const PROXY_HEADER_V1_BYTES: usize = 107;
+/// Bytes of a PROXY header of version 2: addresses need 232 at most, the rest is for its TLVs.
+pub const PROXY_HEADER_V2_BYTES: usize = 4 << 10;
+/// TLVs that a PROXY header holds: its specification has a dozen kinds.
+pub const PROXY_HEADER_TLVS: usize = 64;
+/// Bytes of a PROXY header's unique id, as its specification has it.
+pub const PROXY_HEADER_UNIQUE_ID_BYTES: usize = 128;
+/// Bytes of a connection in which its ClientHello ends, heads of records included: two of the largest records. With
+/// post-quantum key shares one has 2 KiB.
+pub const CLIENT_HELLO_BYTES: usize = 32 << 10;
+/// Protocols kept of those that a ClientHello offers; the first are the preferred ones.
+pub const CLIENT_HELLO_PROTOCOLS: usize = 64;
 
 /// Length of an SQL or PromQL text.
 pub const QUERY_BYTES: usize = 64 << 10;
@@ -282,3 +427,14 @@ pub const NOTIFY_TRIES: u32 = 4;
 pub const NOTIFY_BACKOFF: Duration = Duration::from_millis(500);
 /// Firing alerts that a webhook remembers having been told of; further ones it hears of again.
 pub const NOTIFY_KNOWN: usize = 50_000;
+
+/// Threads of a proxy, each with its own listeners.
+pub const PROXY_WORKERS: usize = 64;
+/// Listeners of one address that go from one process to the next, far below the kernel's 253 of a message.
+pub const TAKEOVER_DESCRIPTORS: usize = PROXY_WORKERS;
+/// Addresses that are asked for or given: one for each service, and the other listeners.
+pub const TAKEOVER_ADDRESSES: usize = PROXY_SERVICES + 16;
+/// Bytes of a message between the processes: a name and an address, or a reason.
+pub const TAKEOVER_MESSAGE_BYTES: usize = 4 << 10;
+/// Bytes of what is written to an admin page: a filter of log lines.
+pub const ADMIN_BODY_BYTES: usize = 4 << 10;

@@ -1,7 +1,9 @@
 //! Names that telemetry carries: attribute keys, metric names and header names that a proxy writes and
 //! the collector, the tables and the analysis read. OpenTelemetry and Istio names where they exist.
 
-/// Request header by which an outbound proxy tells the next proxy who it is: `service;instance;version`.
+/// Request header by which an outbound proxy tells the next proxy who it is: `service;instance;version;namespace;
+/// cluster;workload;app;canonical service;canonical revision;region;zone`. What is not known is empty, and empty
+/// fields at the end may be missing.
 pub const PEER_HEADER: &str = "x-weir-peer";
 /// Response header that says which hint or local rule refused a request, and why.
 pub const REFUSED_HEADER: &str = "x-weir-refused";
@@ -60,4 +62,20 @@ pub mod attr {
     pub const SECURITY: &str = "weir.connection_security_policy";
     /// `inbound` or `outbound`.
     pub const DIRECTION: &str = "weir.direction";
+    /// The namespace of the calling service.
+    pub const CLIENT_NAMESPACE: &str = "weir.client_namespace";
+    /// The namespace of the called service.
+    pub const SERVER_NAMESPACE: &str = "weir.server_namespace";
+    /// The zone of the caller.
+    pub const CLIENT_ZONE: &str = "weir.client_zone";
+    /// The zone of the instance that answered.
+    pub const SERVER_ZONE: &str = "weir.server_zone";
+    /// The SPIFFE identity of the caller, where a certificate proved it.
+    pub const CLIENT_PRINCIPAL: &str = "weir.client_principal";
+    /// The SPIFFE identity of the called, where a certificate proved it.
+    pub const SERVER_PRINCIPAL: &str = "weir.server_principal";
+    /// Bytes that a connection carried to the caller.
+    pub const SENT_BYTES: &str = "weir.sent_bytes";
+    /// Bytes that a connection brought from the caller.
+    pub const RECEIVED_BYTES: &str = "weir.received_bytes";
 }
