@@ -160,8 +160,15 @@ pub(crate) async fn start(
     settings.config = scraper.config();
     state.prometheus = Arc::new(settings);
     let from_prometheus = collector.prometheus_router();
+    let consul = collector.consul(http_address, Some(config.data_dir.join("consul.json")), stop.clone())?;
+    let running = consul.clone();
+    tasks.spawn(async move {
+        running.run().await;
+        Ok(())
+    });
+    let from_consul = consul.router();
     let metrics_of =
-        (storage.clone(), collector, live.clone(), scraper.clone(), rules.clone(), notifier.clone());
+        (storage.clone(), collector, live.clone(), scraper.clone(), rules.clone(), notifier.clone(), consul);
     let metrics = move || {
         let mut text = String::new();
         metrics_of.0.write_prometheus(&mut text);
@@ -170,17 +177,20 @@ pub(crate) async fn start(
         metrics_of.3.write_prometheus(&mut text);
         metrics_of.4.write_prometheus(&mut text);
         metrics_of.5.write_prometheus(&mut text);
+        metrics_of.6.write_prometheus(&mut text);
         text
     };
     let app = weir_query::api::router(state.clone())
         .route("/metrics", axum::routing::get(async move || metrics()))
         .merge(weir_query::api::status(storage.clone(), live.clone()))
         .merge(from_prometheus)
+        .merge(from_consul)
         .merge(scraper.routes())
         .merge(weir_query::api::rules(rules, notifier))
         .merge(extra)
         .merge(weir_ui::router())
-        .layer(axum::middleware::from_fn(traced));
+        .layer(axum::middleware::from_fn(traced))
+        .into_make_service_with_connect_info::<SocketAddr>();
     let stopped = stop.clone();
     tasks.spawn(async move {
         axum::serve(http, app).with_graceful_shutdown(stopped.cancelled_owned()).await?;

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use weir_model::{Clock, TenantId, limits};
 use weir_storage::Storage;
 
 use crate::body::Admission;
+use crate::consul::{Consul, RestoreError};
 use crate::counters::Counters;
 use crate::decode::DeltaState;
 use crate::ingest::Ingest;
@@ -142,6 +145,16 @@ impl Collector {
     pub fn prometheus_router(&self) -> axum::Router {
         remote_write::router(Arc::clone(&self.ingest))
             .merge(http::prometheus_router(Arc::clone(&self.ingest)))
+    }
+
+    /// Consul's API over the same registry, reached at `http`, with registrations kept in `file`.
+    pub fn consul(
+        &self,
+        http: SocketAddr,
+        file: Option<PathBuf>,
+        stop: CancellationToken,
+    ) -> Result<Arc<Consul>, RestoreError> {
+        Consul::open(self.mesh.clone(), http, file, stop)
     }
 
     /// The services that have registered endpoints, by name.

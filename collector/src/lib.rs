@@ -13,6 +13,7 @@ pub mod import;
 
 mod body;
 mod collector;
+pub mod consul;
 mod counters;
 mod encode;
 mod exposition;

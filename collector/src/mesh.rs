@@ -6,4 +6,5 @@ mod service;
 
 pub(crate) use acks::AckWriter;
 pub use registry::RegisteredService;
-pub(crate) use service::MeshService;
+pub(crate) use registry::Registry;
+pub(crate) use service::{MeshService, News};

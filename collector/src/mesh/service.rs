@@ -48,7 +48,7 @@ impl MeshService {
         counters: Arc<Counters>,
         stop: CancellationToken,
     ) -> Self {
-        let registry = Mutex::new(Registry::new(Instant::now(), epoch > 1));
+        let registry = Mutex::new(Registry::new(Instant::now(), epoch));
         let (changes, _) = watch::channel(());
         let streams = AtomicU64::new(0);
         Self(Arc::new(Shared { epoch, registry, changes, hints, acks, streams, counters, stop }))
@@ -74,10 +74,56 @@ impl MeshService {
         self.0.registry().services()
     }
 
+    /// What `look` finds in the registry.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Registry) -> T) -> T {
+        look(&self.0.registry())
+    }
+
+    /// Takes in what somebody who answers for endpoints has to say of them.
+    pub(crate) fn hear(&self, news: Vec<News>, now: Instant) {
+        if news.is_empty() {
+            return;
+        }
+        let mut registry = self.0.registry();
+        for News { service, instance, endpoint, listed } in news {
+            match (service.as_str(), endpoint) {
+                ("", _) => registry.touch_all(),
+                (service, Some(endpoint)) => {
+                    registry.announce(service, endpoint, now);
+                    registry.touch(service, listed);
+                }
+                (service, None) => {
+                    registry.retract(service, &instance, now);
+                    registry.touch(service, listed);
+                }
+            }
+        }
+        drop(registry);
+        self.0.changes.send_replace(());
+    }
+
+    /// Wakes when the registry may say something new.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
     /// Instances that are registered.
     pub(crate) fn registered(&self) -> usize {
         self.0.registry().len()
     }
+}
+
+/// What has become of an instance that somebody else answers for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct News {
+    /// Its service; empty for something that belongs to none.
+    pub(crate) service: String,
+    /// Its name.
+    pub(crate) instance: String,
+    /// Where requests may go, if they may.
+    pub(crate) endpoint: Option<mesh::Endpoint>,
+    /// Whether the instance is new or gone.
+    pub(crate) listed: bool,
 }
 
 impl Shared {

@@ -330,3 +330,61 @@ async fn a_stopping_collector_tells_its_proxies() {
         ended.unwrap().unwrap();
     }
 }
+
+#[tokio::test]
+async fn endpoints_registered_through_consul_join_those_of_proxies() {
+    let running = Running::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let http = listener.local_addr().unwrap();
+    let consul = running.collector.consul(http, None, running.stop.clone()).unwrap();
+    tokio::spawn(Arc::clone(&consul).run());
+    let router = consul.router().into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let (well, ill) =
+        (Arc::new(std::sync::atomic::AtomicBool::new(true)), axum::http::StatusCode::BAD_GATEWAY);
+    let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = service.local_addr().unwrap();
+    let state = Arc::clone(&well);
+    let healthy = axum::routing::get(async move || {
+        if state.load(std::sync::atomic::Ordering::Relaxed) { ::http::StatusCode::OK } else { ill }
+    });
+    tokio::spawn(async move { axum::serve(service, axum::Router::new().route("/healthy", healthy)).await });
+
+    let _pay = running.join(registration("pay-1", "pay", &[])).await;
+    let mut web = running.join(registration("web-1", "web", &["pay"])).await;
+    web.until("pay", &["pay-1"]).await;
+    let client = reqwest::Client::new();
+    let put = async |path: &str, body: String| {
+        let answer = client.put(format!("http://{http}/v1/agent/{path}")).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}: {}", answer.text().await.unwrap());
+    };
+    let check = format!(r#"{{"HTTP": "http://{at}/healthy", "Interval": "1s"}}"#);
+    let body = format!(r#"{{"ID": "pay-2", "Name": "pay", "Port": {}, "Check": {check}}}"#, at.port());
+    put("service/register", body).await;
+    let health = async || {
+        let answer = reqwest::get(format!("http://{http}/v1/health/service/pay?passing")).await.unwrap();
+        let text = answer.text().await.unwrap();
+        let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let entry = |one: &serde_json::Value| {
+            format!(
+                "{} {}",
+                one["Service"]["ID"].as_str().unwrap(),
+                one["Service"]["Address"].as_str().unwrap()
+            )
+        };
+        all.as_array().unwrap().iter().map(entry).collect::<Vec<_>>()
+    };
+    web.until("pay", &["pay-1", "pay-2"]).await;
+    assert_eq!(
+        health().await,
+        ["pay-1 127.0.0.1", "pay-2 127.0.0.1"],
+        "it is where its registration came from"
+    );
+    well.store(false, std::sync::atomic::Ordering::Relaxed);
+    web.until("pay", &["pay-1"]).await;
+    assert_eq!(health().await, ["pay-1 127.0.0.1"]);
+    well.store(true, std::sync::atomic::Ordering::Relaxed);
+    web.until("pay", &["pay-1", "pay-2"]).await;
+    put("service/deregister/pay-2", String::new()).await;
+    web.until("pay", &["pay-1"]).await;
+}

@@ -22,7 +22,7 @@ fn instances(registry: &Registry, service: &str, now: Instant) -> Option<Vec<Str
 #[tokio::test]
 async fn an_endpoint_that_stays_away_is_removed_after_the_grace() {
     let start = Instant::now();
-    let mut registry = Registry::new(start, false);
+    let mut registry = Registry::new(start, 1);
     registry.register(1, &registration("a-1", "a"), start).unwrap();
     let before_grace_ends = start + limits::REGISTRATION_GRACE - Duration::from_millis(1);
     registry.expire(before_grace_ends);
@@ -35,7 +35,7 @@ async fn an_endpoint_that_stays_away_is_removed_after_the_grace() {
 #[tokio::test]
 async fn renewals_keep_an_endpoint_and_a_withdrawal_removes_it_at_once() {
     let start = Instant::now();
-    let mut registry = Registry::new(start, false);
+    let mut registry = Registry::new(start, 1);
     registry.register(1, &registration("a-1", "a"), start).unwrap();
     for tick in 1..=20 {
         let now = start + limits::REGISTRATION_RENEW * tick;
@@ -51,7 +51,7 @@ async fn renewals_keep_an_endpoint_and_a_withdrawal_removes_it_at_once() {
 #[tokio::test]
 async fn the_latest_stream_owns_an_instance() {
     let start = Instant::now();
-    let mut registry = Registry::new(start, false);
+    let mut registry = Registry::new(start, 1);
     registry.register(2, &registration("a-1", "a"), start).unwrap();
     registry.register(1, &registration("a-1", "a"), start).unwrap();
     registry.withdraw(1, "a-1", start);
@@ -63,7 +63,7 @@ async fn the_latest_stream_owns_an_instance() {
 #[tokio::test]
 async fn a_restarted_registry_waits_before_it_speaks() {
     let start = Instant::now();
-    let mut registry = Registry::new(start, true);
+    let mut registry = Registry::new(start, 2);
     assert_eq!(instances(&registry, "a", start), None, "nobody has had time to register");
     registry.register(1, &registration("a-1", "a"), start).unwrap();
     let second = start + Duration::from_secs(1);
@@ -78,17 +78,66 @@ async fn a_restarted_registry_waits_before_it_speaks() {
 #[tokio::test]
 async fn a_client_without_a_listener_is_no_endpoint() {
     let start = Instant::now();
-    let mut registry = Registry::new(start, false);
+    let mut registry = Registry::new(start, 1);
     let client = Registration { address: String::new(), ..registration("web-1", "web") };
     registry.register(1, &client, start).unwrap();
     assert_eq!(registry.len(), 1);
     assert!(registry.services().is_empty());
 }
 
+fn announced(instance: &str) -> Endpoint {
+    Endpoint { instance: instance.into(), address: "10.0.0.1:80".into(), ..Endpoint::default() }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_announced_stays_until_it_is_retracted() {
+    let start = Instant::now();
+    let mut registry = Registry::new(start, 1);
+    registry.announce("a", announced("a-1"), start);
+    let later = start + limits::REGISTRATION_EXPIRY * 100;
+    registry.expire(later);
+    assert_eq!(instances(&registry, "a", later), Some(vec!["a-1".into()]));
+    let index = registry.index("a");
+    registry.announce("a", announced("a-1"), later);
+    assert_eq!(registry.index("a"), index, "nothing is new");
+    registry.retract("a", "a-1", later);
+    assert_eq!(registry.view("a", later), Some(View { version: 0, endpoints: vec![] }));
+    assert!(registry.index("a") > index);
+}
+
+#[tokio::test]
+async fn an_instance_that_registered_itself_hides_the_one_announced_under_its_name() {
+    let start = Instant::now();
+    let mut registry = Registry::new(start, 1);
+    registry.announce("a", announced("a-1"), start);
+    registry.register(1, &registration("a-1", "a"), start).unwrap();
+    let address = |registry: &Registry| registry.view("a", start).unwrap().endpoints[0].address.clone();
+    assert_eq!(address(&registry), "127.0.0.1:3");
+    registry.withdraw(1, "a-1", start);
+    assert_eq!(address(&registry), "10.0.0.1:80");
+}
+
+#[tokio::test]
+async fn numbers_only_rise_even_when_a_service_is_forgotten_and_over_restarts() {
+    let start = Instant::now();
+    let mut registry = Registry::new(start, 1);
+    registry.register(1, &registration("a-1", "a"), start).unwrap();
+    registry.withdraw(1, "a-1", start);
+    let (gone, other) = (registry.index("a"), registry.index("never"));
+    registry.expire(start + limits::REGISTRATION_GRACE);
+    assert!(registry.services.is_empty());
+    assert_eq!(registry.index("a"), gone, "who waits for a change of it is not woken");
+    assert!(registry.index("never") >= other);
+    registry.register(2, &registration("a-1", "a"), start).unwrap();
+    assert!(registry.index("a") > gone);
+    assert_eq!(registry.list_index(), registry.index("a"));
+    assert!(Registry::new(start, 2).index("a") > registry.last_index());
+}
+
 #[tokio::test]
 async fn bad_registrations_are_refused_with_a_reason() {
     let start = Instant::now();
-    let mut registry = Registry::new(start, false);
+    let mut registry = Registry::new(start, 1);
     let long = "x".repeat(limits::REGISTRATION_TEXT_BYTES + 1);
     let cases = [
         (registration("", "a"), "registration has no `instance`"),
@@ -137,7 +186,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let start = runtime.block_on(async { Instant::now() });
         let mut now = start;
-        let mut registry = Registry::new(start, false);
+        let mut registry = Registry::new(start, 1);
         let mut model: BTreeMap<String, (u64, String, Instant)> = BTreeMap::new();
         for step in steps {
             match step {
