@@ -55,7 +55,7 @@ fuzz_target!(
     init: {
         let targets = || {
             let all = weir_collector::fuzzing::TARGETS.into_iter().chain(weir_storage::fuzzing::TARGETS);
-            all.chain(weir_query::fuzzing::TARGETS)
+            all.chain(weir_query::fuzzing::TARGETS).chain(weir_proxy_tap::fuzzing::TARGETS)
         };
         let wanted = std::env::var("WEIR_FUZZ_TARGET").unwrap_or_default();
         let Some((_, target)) = targets().find(|(name, _)| *name == wanted) else {
