@@ -1,0 +1,147 @@
+//! What the proxy watches beside the collector: names of the DNS, the file of endpoints, the files of its identity.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use weir_model::policy::destination::HealthCheck;
+
+use crate::config::{self, ConfigMistake};
+use crate::discovery::{dns, file};
+use crate::health;
+use crate::run::Proxy;
+use crate::upstream::Origin;
+
+/// How often the policy file is looked at.
+const POLICY: Duration = Duration::from_secs(1);
+/// How often it is looked for services whose checks begin or end.
+const CHECKS: Duration = Duration::from_millis(200);
+/// How often the files of the identity are looked at.
+const IDENTITY: Duration = Duration::from_secs(10);
+
+/// How the sources fare, for the admin page.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    dns: Mutex<Vec<(Arc<str>, Arc<dns::Status>)>>,
+    pub(crate) file: Arc<file::Status>,
+}
+
+impl Sources {
+    /// The services that are found by the DNS.
+    pub(crate) fn names(&self) -> Vec<(Arc<str>, Arc<dns::Status>)> {
+        self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, service: &Arc<str>, status: &Arc<dns::Status>) {
+        let mut all = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((Arc::clone(service), Arc::clone(status)));
+    }
+}
+
+/// Starts a task for each source, until `stop`.
+pub(crate) fn run(proxy: &Arc<Proxy>, tasks: &TaskTracker, stop: &CancellationToken) {
+    for (name, target) in &proxy.config.resolve {
+        let Some(upstream) = proxy.services.get(name) else { continue };
+        let (server, mark) = (proxy.config.dns_server, proxy.config.mark);
+        let resolver = dns::Resolver { server, mark, ..dns::Resolver::default() };
+        let status = Arc::new(dns::Status::new(Instant::now()));
+        proxy.sources.add(&upstream.name, &status);
+        let apply = move |endpoints| upstream.set(endpoints);
+        let chance = Arc::clone(&proxy.chance);
+        tasks.spawn(dns::run(target.clone(), resolver, apply, chance, status, stop.clone()));
+    }
+    if let Some(path) = proxy.config.endpoints_file.clone() {
+        let known = proxy.config.endpoints.clone();
+        let owner = Arc::clone(proxy);
+        let apply = move |name: &str, endpoints: Option<Vec<_>>| {
+            // Without an entry the registry may say where it is, which it was not asked: nowhere, until a restart.
+            let upstream = owner.services.get_or_add(name, &owner);
+            if let Some(upstream) = upstream.filter(|one| one.origin != Origin::Dns) {
+                upstream.set(endpoints.unwrap_or_default());
+            }
+        };
+        tasks.spawn(file::run(path, known, apply, Arc::clone(&proxy.sources.file), stop.clone()));
+    }
+    if let Some(path) = proxy.config.policy_file.clone() {
+        tasks.spawn(watch_policy(Arc::clone(proxy), path, stop.clone()));
+    }
+    tasks.spawn(check_health(Arc::clone(proxy), stop.clone()));
+    if let Some(identity) = proxy.own_identity.clone() {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            while stop.run_until_cancelled(sleep(IDENTITY)).await.is_some() {
+                let identity = Arc::clone(&identity);
+                match tokio::task::spawn_blocking(move || identity.reload()).await {
+                    Ok(Ok(true)) => tracing::info!("the identity's files have changed and are used"),
+                    Ok(Err(error)) => tracing::warn!(%error, "keeping the identity of before"),
+                    _ => {}
+                }
+            }
+        });
+    }
+}
+
+/// Reads the policy again when its file has changed; a broken one changes nothing.
+async fn watch_policy(proxy: Arc<Proxy>, path: PathBuf, stop: CancellationToken) {
+    let mut told = Vec::new();
+    while stop.run_until_cancelled(sleep(POLICY)).await.is_some() {
+        let (path, owner) = (path.clone(), Arc::clone(&proxy));
+        // Reading and compiling take milliseconds for a thousand routes: not on a thread that serves.
+        let read = move || {
+            let policy = config::policy::read(&path)?;
+            let is_new = policy != *owner.policy();
+            if is_new {
+                owner.apply(policy);
+            }
+            Ok::<bool, Vec<ConfigMistake>>(is_new)
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(true)) => {
+                told.clear();
+                tracing::info!("the policy has changed and is in force");
+            }
+            Ok(Ok(false)) => told.clear(),
+            Ok(Err(mistakes)) if mistakes != told => {
+                for mistake in &mistakes {
+                    tracing::warn!(%mistake, "keeping the policy of before");
+                }
+                told = mistakes;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Keeps a task of checks for each service whose policy has any.
+async fn check_health(proxy: Arc<Proxy>, stop: CancellationToken) {
+    let mut running: HashMap<Arc<str>, (HealthCheck, CancellationToken)> = HashMap::new();
+    loop {
+        let services = proxy.services.all();
+        running.retain(|name, (check, token)| {
+            let wanted = services.iter().find(|one| one.name == *name);
+            let wanted = wanted.and_then(|one| one.applied().service.destination.health_check.clone());
+            let stays = wanted.as_ref() == Some(check);
+            if !stays {
+                token.cancel();
+            }
+            stays
+        });
+        for upstream in services {
+            let Some(check) = upstream.applied().service.destination.health_check.clone() else { continue };
+            running.entry(Arc::clone(&upstream.name)).or_insert_with(|| {
+                let token = stop.child_token();
+                let (checks, chance) = (Arc::clone(&upstream.checks), Arc::clone(&proxy.chance));
+                tokio::spawn(health::run(upstream, check.clone(), checks, chance, token.clone()));
+                (check, token)
+            });
+        }
+        if stop.run_until_cancelled(sleep(CHECKS)).await.is_none() {
+            return;
+        }
+    }
+}
