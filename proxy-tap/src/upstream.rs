@@ -1,17 +1,25 @@
 //! A service that the application calls: its endpoints as they are known now, and their breakers.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::time::Instant;
-use weir_model::limits;
+use weir_model::{limits, policy};
 
-use crate::breaker::{Breakers, Gate, Outcome};
+use crate::applied::Applied;
+use crate::balance::{Ask, End, Load, Pick, Rules, Sets};
+use crate::breaker::{Breakers, Codes, Gate, Outcome, Schedule};
 use crate::call::{Party, Refusal};
 use crate::chance::Chance;
-use crate::config::{Protocol, StaticEndpoint};
+use crate::config::Protocol;
+use crate::dial::Dialled;
+use crate::health::Checks;
+use crate::pool::Pool;
+use crate::tls::Identity;
 
 /// One replica that requests can go to.
 #[derive(Debug)]
@@ -20,31 +28,70 @@ pub(crate) struct Endpoint {
     pub(crate) address: Arc<str>,
     pub(crate) zone: String,
     pub(crate) protocol: Protocol,
+    /// As it was told last: what may change while it stays the same process, such as its weight, is here.
+    pub(crate) told: ArcSwap<policy::Endpoint>,
     pub(crate) in_flight: AtomicU32,
+    /// What requests to it cost lately.
+    pub(crate) load: Load,
+    /// What active checks say; changed by [`Endpoint::set_healthy`].
+    pub(crate) healthy: AtomicBool,
+    /// When it became known.
+    pub(crate) since: Instant,
+    /// Nanoseconds from then to when its slow start began.
+    begun_ns: AtomicU64,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) pool: Arc<crate::pool::Pool>,
+    pub(crate) pool: Arc<Pool>,
 }
 
 impl Endpoint {
-    pub(crate) fn new(service: &Arc<str>, told: StaticEndpoint) -> Arc<Self> {
+    pub(crate) fn new(service: &Arc<str>, told: policy::Endpoint, connecting: &Connecting) -> Arc<Self> {
         let party = Party {
             service: Arc::clone(service),
-            instance: told.instance.into(),
-            version: told.version.into(),
+            instance: told.instance.as_str().into(),
+            version: told.version.as_str().into(),
+            zone: told.zone.as_str().into(),
+            ..Party::default()
         };
-        let address: Arc<str> = told.address.into();
+        let address: Arc<str> = told.address.as_str().into();
+        let now = Instant::now();
         Arc::new(Self {
             party: Arc::new(party),
-            pool: crate::pool::Pool::new(Arc::clone(&address)),
+            pool: Pool::new(Arc::clone(&address), service, connecting),
             address,
-            zone: told.zone,
+            zone: told.zone.clone(),
             protocol: told.protocol,
+            told: ArcSwap::from_pointee(told),
             in_flight: AtomicU32::new(0),
+            load: Load::new(now),
+            healthy: AtomicBool::new(true),
+            since: now,
+            begun_ns: AtomicU64::new(0),
             gate: Arc::new(Gate::default()),
         })
     }
 
-    fn is(&self, told: &StaticEndpoint) -> bool {
+    /// An attempt ended. Whoever counted it in `in_flight` counts it out.
+    pub(crate) fn done(&self, end: End, took: Duration, now: Instant) {
+        self.load.record(end, took, now);
+    }
+
+    #[cfg_attr(not(test), allow(dead_code, reason = "active checks call it"))]
+    /// What active checks say. One that becomes healthy begins slowly again.
+    pub(crate) fn set_healthy(&self, healthy: bool, now: Instant) {
+        let was = self.healthy.swap(healthy, Ordering::Relaxed);
+        if healthy && !was {
+            let ns = now.saturating_duration_since(self.since).as_nanos();
+            self.begun_ns.store(u64::try_from(ns).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// How long it has been there, for its slow start.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        let begun = Duration::from_nanos(self.begun_ns.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.since).saturating_sub(begun)
+    }
+
+    fn is(&self, told: &policy::Endpoint) -> bool {
         *self.party.instance == *told.instance
             && *self.address == *told.address
             && *self.party.version == *told.version
@@ -62,59 +109,173 @@ pub(crate) enum Admission {
     Refused(Refusal),
 }
 
+/// Where a service's endpoints come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The file of endpoints, or the configuration.
+    File,
+    /// Names of the DNS.
+    Dns,
+    /// The collector's registry.
+    Registry,
+    /// Its name: a host outside the mesh.
+    External,
+}
+
+/// How connections to a service's endpoints are made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Connecting {
+    /// Workers, of which each has its own connections.
+    pub(crate) workers: usize,
+    /// Who the proxy is to endpoints of the mesh.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// The mark of the proxy's own connections.
+    pub(crate) mark: Option<u32>,
+    /// Where the proxy's own connections are noted, if they have to be.
+    pub(crate) dialled: Option<Arc<Dialled>>,
+}
+
 /// A service that the application calls.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) name: Arc<str>,
     /// The service before an endpoint is chosen.
     pub(crate) party: Arc<Party>,
-    /// Whether its endpoints come from the configuration and the registry is not asked.
-    pub(crate) is_static: bool,
+    pub(crate) origin: Origin,
+    /// Raised when its endpoints were told for the first time.
+    told: watch::Sender<bool>,
+    connecting: Connecting,
+    /// What the policy says of it.
+    applied: ArcSwap<Applied>,
+    /// How active checks fare.
+    pub(crate) checks: Arc<Checks>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     ever_had_one: AtomicBool,
-    pub(crate) turn: AtomicUsize,
+    sets: ArcSwap<Sets>,
+    /// How it is balanced. Held while sets are made, never on the way of a request.
+    rules: Mutex<Arc<Rules>>,
+    schedule: Arc<Schedule>,
     edge: Arc<Gate>,
+    codes: Arc<Codes>,
     breakers: Mutex<Breakers>,
 }
 
 impl Upstream {
-    pub(crate) fn new(name: &str, breakers: Breakers, fixed: Option<Vec<StaticEndpoint>>) -> Arc<Self> {
+    pub(crate) fn new(
+        name: &str,
+        breakers: Breakers,
+        (origin, endpoints): (Origin, Vec<policy::Endpoint>),
+        connecting: Connecting,
+    ) -> Arc<Self> {
         let name: Arc<str> = name.into();
+        let (rules, schedule) = (Arc::<Rules>::default(), Arc::<Schedule>::default());
         let upstream = Self {
             party: Arc::new(Party { service: Arc::clone(&name), ..Party::default() }),
-            name,
-            is_static: fixed.is_some(),
+            name: Arc::clone(&name),
+            told: watch::Sender::new(false),
+            applied: ArcSwap::from_pointee(Applied::plain(&name)),
+            checks: Arc::default(),
+            connecting: Connecting {
+                identity: connecting.identity.filter(|_| matches!(origin, Origin::File | Origin::Registry)),
+                ..connecting
+            },
             endpoints: ArcSwap::default(),
             ever_had_one: AtomicBool::new(false),
-            turn: AtomicUsize::new(0),
+            sets: ArcSwap::from_pointee(Sets::new(&[], &rules, &schedule, Instant::now())),
+            rules: Mutex::new(rules),
+            schedule,
             edge: breakers.edge_gate(),
+            codes: breakers.codes(),
             breakers: Mutex::new(breakers),
+            origin,
         };
-        upstream.set(fixed.unwrap_or_default());
+        if matches!(origin, Origin::File | Origin::External) {
+            upstream.set(endpoints);
+        }
         Arc::new(upstream)
     }
 
-    /// Replaces the endpoints. Those that stay keep their connections and what is known of them.
-    pub(crate) fn set(&self, mut told: Vec<StaticEndpoint>) {
+    /// What the policy says of it.
+    pub(crate) fn applied(&self) -> Arc<Applied> {
+        self.applied.load_full()
+    }
+
+    /// Does from now on what the policy says.
+    pub(crate) fn apply(&self, applied: Applied) {
+        self.applied.store(Arc::new(applied));
+    }
+
+    /// Waits until endpoints were told, if only that there are none.
+    pub(crate) async fn told(&self) {
+        // The sender is here, so it cannot be gone.
+        let _ = self.told.subscribe().wait_for(|told| *told).await;
+    }
+
+    /// Whether it is passed on byte by byte: its endpoints take nothing else.
+    pub(crate) fn is_tcp(&self) -> bool {
+        let endpoints = self.endpoints.load();
+        !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.protocol == Protocol::Tcp)
+    }
+
+    /// Replaces the endpoints. Those that stay keep their connections and what is known of them. For ten
+    /// thousand of them it takes milliseconds, during which requests go by the old ones.
+    pub(crate) fn set(&self, mut told: Vec<policy::Endpoint>) {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in told.iter_mut().filter(|one| one.instance.is_empty()) {
+            one.instance.clone_from(&one.address);
+        }
         // Breakers know endpoints by name, so a name stands for one.
-        let mut names = HashSet::new();
-        told.retain(|told| names.insert(told.instance.clone()));
+        let mut names = HashSet::with_capacity(told.len());
+        let firsts: Vec<bool> = told.iter().map(|told| names.insert(told.instance.as_str())).collect();
+        let mut firsts = firsts.into_iter();
+        told.retain(|_| firsts.next().unwrap_or_default());
         told.truncate(limits::PROXY_ENDPOINTS);
         let old = self.endpoints.load();
-        let new: Vec<_> = told
-            .into_iter()
-            .map(|told| match old.iter().find(|endpoint| endpoint.is(&told)) {
-                Some(same) => Arc::clone(same),
-                None => Endpoint::new(&self.name, told),
-            })
-            .collect();
+        let by_name: HashMap<&str, _> = old.iter().map(|e| (&*e.party.instance, e)).collect();
+        let known = |told: &policy::Endpoint| by_name.get(told.instance.as_str()).filter(|e| e.is(told));
+        let new = told.into_iter().map(|told| match known(&told) {
+            Some(same) => {
+                if **same.told.load() != told {
+                    same.told.store(Arc::new(told));
+                }
+                Arc::clone(same)
+            }
+            None => {
+                let new = Endpoint::new(&self.name, told, &self.connecting);
+                new.gate.report_to(&self.schedule);
+                new
+            }
+        });
+        let new: Vec<_> = new.collect();
         if !new.is_empty() {
             self.ever_had_one.store(true, Ordering::Relaxed);
         }
         let gates =
             new.iter().map(|e| (Arc::clone(&e.party.instance), e.zone.as_str().into(), Arc::clone(&e.gate)));
         self.breakers().set_endpoints(Instant::now(), gates);
+        self.sets.store(Arc::new(Sets::new(&new, &rules, &self.schedule, Instant::now())));
         self.endpoints.store(Arc::new(new));
+        self.told.send_replace(true);
+    }
+
+    /// Balances by these rules from now on.
+    pub(crate) fn balance_by(&self, rules: Rules) {
+        let mut held = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if **held != rules {
+            *held = Arc::new(rules);
+            let sets = Sets::new(&self.endpoints.load(), &held, &self.schedule, Instant::now());
+            self.sets.store(Arc::new(sets));
+        }
+    }
+
+    /// What endpoints are chosen from.
+    pub(crate) fn sets(&self) -> arc_swap::Guard<Arc<Sets>> {
+        self.sets.load()
+    }
+
+    /// Chooses an endpoint of a subset, or of all where `subset` is empty; `None` where there is none.
+    pub(crate) fn pick(&self, subset: &str, ask: &Ask<'_>, chance: &Chance, now: Instant) -> Option<Pick> {
+        self.sets.load().of(subset)?.pick(ask, chance, now)
     }
 
     pub(crate) fn endpoints(&self) -> arc_swap::Guard<Arc<Vec<Arc<Endpoint>>>> {
@@ -140,8 +301,11 @@ impl Upstream {
         self.breakers().edge_refusal().map_or(Admission::Normal, Admission::Refused)
     }
 
-    /// Tells the breakers how an attempt went.
+    /// Tells the breakers how an attempt went; takes their lock for failures and probes alone.
     pub(crate) fn result(&self, endpoint: &Endpoint, outcome: Outcome) {
+        if endpoint.gate.settles(&self.codes, &outcome) {
+            return;
+        }
         self.breakers().result(Instant::now(), &endpoint.party.instance, outcome);
     }
 
