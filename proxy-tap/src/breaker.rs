@@ -1,8 +1,9 @@
 //! Breakers: which endpoints of a service get how much traffic, and whether the service gets any.
 //!
-//! **Signals.** Two drive a breaker. The proxy's own outlier detection ([`outlier`]) sees the outcome of every
-//! attempt: failures in a row, and a success rate far below that of the peers. Hints from the collector
-//! ([`ledger`], [`order`]) carry what was concluded from all proxies' numbers. The stricter wins.
+//! **Signals.** Two drive a breaker. The proxy's own outlier detection ([`own`]) sees the outcome of every
+//! attempt: failures in a row ([`outlier`]), and a success rate far below that of the peers ([`rates`]). Hints
+//! from the collector ([`ledger`], [`order`]) carry what was concluded from all proxies' numbers. The stricter
+//! wins.
 //!
 //! **States.** Of an endpoint, and of the edge to the service as a whole ([`target`]):
 //!
@@ -22,9 +23,13 @@
 //! **Leases.** A hint holds for its time to live, counted from receipt, and only a higher revision renews it.
 //! One that lapses, because the collector is silent or has no fresh evidence, leaves its target half-open.
 //!
-//! **Guards** ([`decide`]). No hint and no ejection takes a service below half of its endpoints or its last
-//! healthy one; a hint may ask for more caution and never for less. A hint about errors that this proxy's
-//! own fresh calls contradict is vetoed until they no longer do.
+//! **Guards** ([`decide`]). No hint takes a service below half of its endpoints or its last healthy one; a hint
+//! may ask for more caution and never for less. For the proxy's own ejections the policy says how many have to
+//! be left, the last healthy one in any case. Endpoints that active checks found unhealthy are not among those
+//! left. A hint about errors that this proxy's own fresh calls contradict is vetoed until they no longer do.
+//!
+//! **Cost.** A request that went well adds to its endpoint's count without a lock ([`Gate::settles`]); the tick
+//! collects. Failures and probes come here, under the lock of whoever owns the breakers.
 //!
 //! Cold start: everything is closed. Time is an argument; nothing here waits or does I/O.
 
@@ -32,9 +37,15 @@ mod answers;
 mod decide;
 mod gate;
 mod ledger;
+#[doc(hidden)]
+pub mod measure;
 mod order;
+mod outcome;
 mod outlier;
+mod own;
+mod rates;
 mod recent;
+mod score;
 mod target;
 
 use std::collections::HashMap;
@@ -44,32 +55,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_model::UnixNanos;
 use weir_model::hint::{Ack, BreakerState, Guards, Hint, Verdict};
+use weir_model::policy::destination::OutlierDetection;
 
 use crate::call::Refusal;
-use decide::{Decisions, Room, Targets, decide};
+use decide::{Decisions, Targets, decide};
 use ledger::{Ended, Ending, Ledger, Said, Subject};
 use target::{Cause, Story, Target};
 
 pub(crate) use answers::{Answer, Answers};
-pub(crate) use gate::Gate;
-
-/// How often success rates are compared.
-const COMPARE_EVERY: Duration = Duration::from_secs(1);
-
-/// How an attempt at an endpoint went.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Outcome {
-    pub(crate) ok: bool,
-    pub(crate) latency: Duration,
-    /// It was let through as a probe, of the endpoint or of the edge.
-    pub(crate) probe: bool,
-}
+pub(crate) use gate::{Gate, Schedule};
+pub(crate) use outcome::{Codes, Kind, Outcome};
 
 /// What breakers need to know of their proxy.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// Whether the proxy ejects endpoints by what it sees itself.
-    pub(crate) local: bool,
+    /// How the proxy ejects endpoints by what it sees itself.
+    pub(crate) outlier: OutlierDetection,
     pub(crate) caller: Arc<str>,
     pub(crate) instance: Arc<str>,
     pub(crate) service: Arc<str>,
@@ -100,6 +101,9 @@ pub(crate) struct View {
 #[derive(Debug)]
 pub(crate) struct Breakers {
     settings: Settings,
+    codes: Arc<Codes>,
+    /// What own ejections leave untouched.
+    guards: Guards,
     edge: Target,
     endpoints: Targets,
     ledger: Ledger,
@@ -109,7 +113,21 @@ pub(crate) struct Breakers {
 impl Breakers {
     pub(crate) fn new(settings: Settings, now: Instant) -> Self {
         let edge = Target::new(Arc::default(), "".into(), now);
-        Self { settings, edge, endpoints: HashMap::new(), ledger: Ledger::default(), compared: now }
+        Self {
+            codes: Arc::new(Codes::new(&settings.outlier)),
+            guards: outlier::guards(&settings.outlier),
+            settings,
+            edge,
+            endpoints: HashMap::new(),
+            ledger: Ledger::default(),
+            compared: now,
+        }
+    }
+
+    /// Which answers are faults: with it and an endpoint's gate, a request can tell whether the breakers need to
+    /// hear of it ([`Gate::settles`]).
+    pub(crate) fn codes(&self) -> Arc<Codes> {
+        Arc::clone(&self.codes)
     }
 
     /// The gate that every request to the service passes.
@@ -124,6 +142,7 @@ impl Breakers {
         now: Instant,
         endpoints: impl Iterator<Item = (Arc<str>, Arc<str>, Arc<Gate>)>,
     ) {
+        self.collect(now);
         let mut old = std::mem::take(&mut self.endpoints);
         for (name, zone, gate) in endpoints {
             let known = old.remove(&name).filter(|target| Arc::ptr_eq(&target.gate, &gate));
@@ -145,6 +164,7 @@ impl Breakers {
             *hint.scope.service == *self.settings.service
                 && (callers.is_empty() || callers.iter().any(|caller| **caller == *self.settings.caller))
         });
+        self.collect(now);
         let mut ended = self.ledger.lapse(now);
         let received = self.ledger.receive(now, (epoch, revision), hints, &self.settings);
         for refused in received.refused {
@@ -189,10 +209,11 @@ impl Breakers {
 
     /// An attempt at an endpoint is over.
     pub(crate) fn result(&mut self, now: Instant, endpoint: &str, outcome: Outcome) {
-        self.edge.record(now, outcome);
+        let (policy, fault) = (&self.settings.outlier, self.codes.fault(&outcome));
+        self.edge.record(now, outcome, fault, policy);
         let Some(target) = self.endpoints.get_mut(endpoint) else { return };
-        let asks = target.record(now, outcome);
-        if asks && self.settings.local {
+        let asks = target.record(now, outcome, fault, policy);
+        if asks && policy.enabled {
             self.try_eject(now, endpoint);
         }
         let moving = |target: &Target| target.state() == BreakerState::HalfOpen;
@@ -203,11 +224,10 @@ impl Breakers {
 
     /// Time has gone by.
     pub(crate) fn tick(&mut self, now: Instant) {
-        if self.settings.local && now.saturating_duration_since(self.compared) >= COMPARE_EVERY {
+        self.collect(now);
+        if now.saturating_duration_since(self.compared) >= self.settings.outlier.interval.0 {
             self.compared = now;
-            if let Some(outlier) = self.worst_outlier(now) {
-                self.try_eject(now, &outlier);
-            }
+            self.compare(now);
         }
         let ended = self.ledger.lapse(now);
         let at_rest = |target: &Target| target.state() == BreakerState::Closed;
@@ -245,49 +265,10 @@ impl Breakers {
         self.ledger.in_force()
     }
 
-    /// The endpoint that is furthest out of line with its peers.
-    fn worst_outlier(&self, now: Instant) -> Option<Arc<str>> {
-        let sums: Vec<_> = self
-            .endpoints
-            .iter()
-            .filter(|(_, target)| target.has_traffic())
-            .map(|(name, target)| (name, target.recent.sums(now)))
-            .collect();
-        let all = |pick: fn(&recent::Sums) -> u64| sums.iter().map(|(_, sums)| pick(sums)).sum::<u64>();
-        let (calls, errors) = (all(|sums| sums.calls), all(|sums| sums.errors));
-        let surprise = |(name, own): &(&Arc<str>, recent::Sums)| {
-            let peers = recent::Sums {
-                calls: calls - own.calls,
-                errors: errors - own.errors,
-                ..recent::Sums::default()
-            };
-            Some((Arc::clone(name), outlier::surprise(own, &peers)?))
-        };
-        let worst = sums.iter().filter_map(surprise).max_by(|a, b| a.1.total_cmp(&b.1));
-        worst.map(|(name, _)| name)
-    }
-
-    /// Ejects by the proxy's own judgement, if enough others are left. What is out already counts.
-    fn try_eject(&mut self, now: Instant, endpoint: &str) {
-        let guards = Guards::default();
-        let mut room = Room::new(self.endpoints.len());
-        for (name, target) in &self.endpoints {
-            if **name != *endpoint {
-                // Nothing to decide here: what is out is out, with or without room.
-                room.take(target.gate.share());
-            }
-        }
-        let Some(target) = self.endpoints.get_mut(endpoint) else { return };
-        if room.fits(1.0, 0.0, &guards) {
-            target.eject(now);
-            self.settle(now, vec![]);
-        }
-    }
-
     /// Brings every target in line with hints, ejections and time, and answers.
     fn settle(&mut self, now: Instant, ended: Vec<Ended>) {
         let Decisions { orders, edge, readmitted, made } =
-            decide(now, self.ledger.held_mut(), &self.endpoints, &self.edge);
+            decide(now, self.ledger.held_mut(), &self.endpoints, &self.edge, &self.guards);
         for name in &readmitted {
             if let Some(target) = self.endpoints.get_mut(name) {
                 target.readmit(now);

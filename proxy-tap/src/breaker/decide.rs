@@ -44,6 +44,11 @@ impl Room {
         fits
     }
 
+    /// Counts an endpoint that serves nobody although nothing was decided about it.
+    pub(super) fn miss(&mut self) {
+        self.capacity -= 1.0;
+    }
+
     /// Counts an endpoint that has this share, whatever the guards say.
     pub(super) fn take(&mut self, share: f64) {
         self.capacity -= 1.0 - share;
@@ -102,7 +107,13 @@ const NEW: u8 = 2;
 const ON_THE_WAY: u8 = 3;
 
 /// Weighs all hints in force against what there is.
-pub(super) fn decide(now: Instant, held: &[Held], endpoints: &Targets, edge: &Target) -> Decisions {
+pub(super) fn decide(
+    now: Instant,
+    held: &[Held],
+    endpoints: &Targets,
+    edge: &Target,
+    own: &Guards,
+) -> Decisions {
     let mut out = Decisions::default();
     let mut claims = vec![];
     let mut shadows = vec![];
@@ -141,9 +152,9 @@ pub(super) fn decide(now: Instant, held: &[Held], endpoints: &Targets, edge: &Ta
             }
         }
     }
-    let standing = standing(now, endpoints, &claims);
+    let standing = standing(now, endpoints, &claims, own);
     claims.extend(standing);
-    let (room, shares) = grant(&mut out, claims, endpoints.len());
+    let (room, shares) = grant(&mut out, claims, endpoints);
     for (index, name, order, why, veto) in shadows {
         let from = shares.get(&name).copied().unwrap_or(1.0);
         let (would, reason) = match veto {
@@ -173,7 +184,7 @@ impl Decisions {
 }
 
 /// What is out or weakened and stays so without any of these hints.
-fn standing(now: Instant, endpoints: &Targets, hinted: &[Claim]) -> Vec<Claim> {
+fn standing(now: Instant, endpoints: &Targets, hinted: &[Claim], own: &Guards) -> Vec<Claim> {
     let obeyed: HashSet<&Arc<str>> =
         hinted.iter().filter(|claim| claim.rank == OBEYED).map(|claim| &claim.endpoint).collect();
     let claim = |(name, target): (&Arc<str>, &Target)| {
@@ -187,13 +198,14 @@ fn standing(now: Instant, endpoints: &Targets, hinted: &[Claim]) -> Vec<Claim> {
         // Those that were out first keep their place.
         let age = u64::try_from(now.saturating_duration_since(target.since).as_nanos()).unwrap_or(u64::MAX);
         let age = (Reverse(0), u64::MAX - age);
-        Some(Claim { rank, age, endpoint: Arc::clone(name), share, guards: Guards::default(), order: None })
+        let guards = if rank == OWN { *own } else { Guards::default() };
+        Some(Claim { rank, age, endpoint: Arc::clone(name), share, guards, order: None })
     };
     endpoints.iter().filter_map(claim).collect()
 }
 
 /// Grants the claims for which there is room.
-fn grant(out: &mut Decisions, mut claims: Vec<Claim>, endpoints: usize) -> (Room, HashMap<Arc<str>, f64>) {
+fn grant(out: &mut Decisions, mut claims: Vec<Claim>, endpoints: &Targets) -> (Room, HashMap<Arc<str>, f64>) {
     claims.sort_by(|a, b| (a.rank, a.age, &a.endpoint).cmp(&(b.rank, b.age, &b.endpoint)));
     let mut highest: HashMap<Arc<str>, u32> = HashMap::new();
     for claim in &claims {
@@ -202,8 +214,13 @@ fn grant(out: &mut Decisions, mut claims: Vec<Claim>, endpoints: usize) -> (Room
             *priority = order.priority.max(*priority);
         }
     }
-    let mut room = Room::new(endpoints);
+    let mut room = Room::new(endpoints.len());
     let mut shares: HashMap<Arc<str>, f64> = HashMap::new();
+    for (name, _) in endpoints.iter().filter(|(_, target)| target.is_unhealthy) {
+        // Whatever is claimed of it costs the service nothing more.
+        room.miss();
+        shares.insert(Arc::clone(name), 0.0);
+    }
     for claim in claims {
         let overruled = claim.order.as_ref().is_some_and(|(_, order)| {
             highest.get(&claim.endpoint).is_some_and(|highest| order.priority < *highest)

@@ -1,13 +1,27 @@
-//! What a breaker tells the request path: two atomics, no lock.
+//! What a breaker and the request path tell each other: atomics, no lock.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::outcome::{Codes, Outcome};
+use super::score::Score;
+
 /// No probe is ever due.
 const NEVER: u64 = u64::MAX;
+
+/// How often a probe was scheduled at any endpoint of a service. While it stays the same, who waits for one
+/// need not be found out again.
+#[derive(Debug, Default)]
+pub(crate) struct Schedule(AtomicU64);
+
+impl Schedule {
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// The share of its traffic that a target gets, and when its next probe is due.
 #[derive(Debug)]
@@ -18,6 +32,8 @@ pub(crate) struct Gate {
     epoch: OnceLock<Instant>,
     next_ns: AtomicU64,
     every_ns: AtomicU64,
+    schedule: OnceLock<Arc<Schedule>>,
+    pub(super) score: Score,
 }
 
 impl Default for Gate {
@@ -27,6 +43,8 @@ impl Default for Gate {
             epoch: OnceLock::new(),
             next_ns: AtomicU64::new(NEVER),
             every_ns: AtomicU64::new(NEVER),
+            schedule: OnceLock::new(),
+            score: Score::default(),
         }
     }
 }
@@ -37,6 +55,18 @@ impl Gate {
         f64::from_bits(self.share.load(Ordering::Relaxed))
     }
 
+    /// From now on, counts in `schedule` when probes are scheduled.
+    pub(crate) fn report_to(&self, schedule: &Arc<Schedule>) {
+        self.schedule.get_or_init(|| Arc::clone(schedule));
+    }
+
+    /// When the next probe is due; `None` where none is scheduled.
+    pub(crate) fn next_probe(&self) -> Option<Instant> {
+        let due = self.next_ns.load(Ordering::Relaxed);
+        // A time that no clock reaches is none.
+        self.epoch.get().filter(|_| due != NEVER)?.checked_add(Duration::from_nanos(due))
+    }
+
     /// Takes the probe that is due, if one is; of several callers one gets it.
     pub(crate) fn take_probe(&self, now: Instant) -> bool {
         let due = self.next_ns.load(Ordering::Relaxed);
@@ -45,16 +75,28 @@ impl Gate {
         self.next_ns.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    pub(super) fn set_share(&self, share: f64) {
+    /// Counts an outcome that changes no state; false for one that the breaker has to be told of.
+    pub(crate) fn settles(&self, codes: &Codes, outcome: &Outcome) -> bool {
+        let settles = !outcome.probe && codes.fault(outcome).is_none();
+        if settles {
+            self.score.succeeded();
+        }
+        settles
+    }
+
+    pub(crate) fn set_share(&self, share: f64) {
         self.share.store(share.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
     }
 
     /// Lets a probe through at `first` and then every so often. A probe that is due sooner stays.
-    pub(super) fn probe_every(&self, every: Duration, first: Instant) {
+    pub(crate) fn probe_every(&self, every: Duration, first: Instant) {
         self.epoch.get_or_init(|| first.checked_sub(every).unwrap_or(first));
         self.every_ns.store(nanos(every), Ordering::Relaxed);
         let first = self.ns(first).unwrap_or_default();
         self.next_ns.fetch_min(first, Ordering::Relaxed);
+        if let Some(schedule) = self.schedule.get() {
+            schedule.0.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Whether a probe would be let through at this time.

@@ -8,9 +8,8 @@ use weir_model::hint::{Action, Evidence, Guards, Hint, Mode, Recovery, Target};
 use crate::breaker::Settings;
 use crate::chance::mix;
 
-/// Probes come at least so often: at an endpoint, and at an open edge.
-const ENDPOINT_PROBES: Duration = Duration::from_secs(10);
-const EDGE_PROBES: Duration = Duration::from_secs(5);
+/// Probes come at least so often.
+const SLOWEST_PROBES: Duration = Duration::from_secs(5);
 /// … and at most so often.
 const FASTEST_PROBES: Duration = Duration::from_millis(10);
 /// Longest growth back to all traffic.
@@ -39,17 +38,17 @@ impl Way {
     /// analysis, which knows of the cause only what proxies see.
     pub(super) fn own(ejection: Duration) -> Self {
         Self {
-            probe_every: (ejection / 10).clamp(Duration::from_secs(1), Duration::from_secs(5)),
+            probe_every: (ejection / 10).clamp(Duration::from_secs(1), SLOWEST_PROBES),
             successes: 3,
             ramp: Duration::from_secs(10),
             slow: None,
         }
     }
 
-    fn of(recovery: &Recovery, evidence: &Evidence, slowest: Duration) -> Self {
-        let every = Duration::try_from_secs_f64(recovery.probe_rate.recip()).unwrap_or(slowest);
+    fn of(recovery: &Recovery, evidence: &Evidence) -> Self {
+        let every = Duration::try_from_secs_f64(recovery.probe_rate.recip()).unwrap_or(SLOWEST_PROBES);
         Self {
-            probe_every: every.clamp(FASTEST_PROBES, slowest),
+            probe_every: every.clamp(FASTEST_PROBES, SLOWEST_PROBES),
             successes: recovery.probe_successes.clamp(1, MOST_SUCCESSES),
             ramp: recovery.ramp.min(LONGEST_RAMP),
             slow: slow(evidence),
@@ -127,10 +126,9 @@ impl Order {
             Action::Open { status, retry_after } => (status, retry_after),
             _ => (ADMIT_STATUS, ADMIT_RETRY_AFTER),
         };
-        let slowest = if place == Place::Edge { EDGE_PROBES } else { ENDPOINT_PROBES };
         Ok(Self {
             id: hint.id.as_str().into(),
-            way: Way::of(&hint.recovery, &hint.evidence, slowest),
+            way: Way::of(&hint.recovery, &hint.evidence),
             priority: hint.scope.priority,
             guards: stricter(&hint.guards),
             about_errors: hint.evidence.metric.starts_with("error"),
@@ -221,8 +219,8 @@ mod tests {
     fn a_way_back_is_possible_whatever_the_hint_says() {
         for probe_rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300, 1e300] {
             let recovery = Recovery { ramp: Duration::MAX, probe_rate, probe_successes: u32::MAX };
-            let way = Way::of(&recovery, &Evidence::default(), EDGE_PROBES);
-            assert!(way.probe_every <= EDGE_PROBES && way.probe_every >= FASTEST_PROBES, "{probe_rate}");
+            let way = Way::of(&recovery, &Evidence::default());
+            assert!(way.probe_every <= SLOWEST_PROBES && way.probe_every >= FASTEST_PROBES, "{probe_rate}");
             assert!(way.successes <= MOST_SUCCESSES && way.ramp <= LONGEST_RAMP);
         }
     }

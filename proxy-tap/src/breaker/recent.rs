@@ -59,16 +59,28 @@ impl Recent {
     }
 
     pub(super) fn record(&mut self, now: Instant, ok: bool, probe: bool) {
+        let bad = u64::from(!ok);
+        self.add(
+            now,
+            match probe {
+                true => Sums { probes: 1, bad_probes: bad, ..Sums::default() },
+                false => Sums { calls: 1, errors: bad, ..Sums::default() },
+            },
+        );
+    }
+
+    /// Counts calls that succeeded.
+    pub(super) fn succeeded(&mut self, now: Instant, calls: u64) {
+        self.add(now, Sums { calls, ..Sums::default() });
+    }
+
+    fn add(&mut self, now: Instant, sums: Sums) {
         let stamp = self.stamp(now);
         let slot = &mut self.slots[stamp as usize % SECONDS];
         if slot.stamp != stamp {
             *slot = Slot { stamp, sums: Sums::default() };
         }
-        let bad = u64::from(!ok);
-        slot.sums.add(&match probe {
-            true => Sums { probes: 1, bad_probes: bad, ..Sums::default() },
-            false => Sums { calls: 1, errors: bad, ..Sums::default() },
-        });
+        slot.sums.add(&sums);
     }
 
     pub(super) fn sums(&self, now: Instant) -> Sums {

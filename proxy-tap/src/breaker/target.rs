@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_model::hint::BreakerState;
+use weir_model::policy::destination::OutlierDetection;
 
-use super::Outcome;
 use super::gate::Gate;
 use super::order::{Order, Way};
-use super::outlier::Outlier;
+use super::outcome::{Fault, Outcome};
+use super::outlier::{self, Outlier};
 use super::recent::Recent;
 
 /// Share of traffic with which a ramp begins.
@@ -48,6 +49,8 @@ pub(super) struct Target {
     pub(super) zone: Arc<str>,
     pub(super) recent: Recent,
     pub(super) outlier: Outlier,
+    /// Active checks found it unhealthy: it serves nobody, whatever its breaker says.
+    pub(super) is_unhealthy: bool,
     /// The hint that is obeyed now.
     pub(super) order: Option<Arc<Order>>,
     pub(super) story: Option<Story>,
@@ -68,6 +71,7 @@ impl Target {
             zone,
             recent: Recent::new(now),
             outlier: Outlier::default(),
+            is_unhealthy: false,
             order: None,
             story: None,
             since: now,
@@ -122,27 +126,51 @@ impl Target {
         }
     }
 
+    /// Takes the successes that requests counted since the last call; returns how many.
+    pub(super) fn collect(&mut self, now: Instant) -> u64 {
+        let good = self.gate.score.collect();
+        if good > 0 {
+            self.recent.succeeded(now, good);
+            self.outlier.window.answers += good;
+        }
+        good
+    }
+
     /// Counts an outcome; true where it asks for an ejection by the proxy itself.
-    pub(super) fn record(&mut self, now: Instant, outcome: Outcome) -> bool {
-        self.recent.record(now, outcome.ok, outcome.probe);
+    pub(super) fn record(
+        &mut self,
+        now: Instant,
+        outcome: Outcome,
+        fault: Option<Fault>,
+        policy: &OutlierDetection,
+    ) -> bool {
+        let ok = fault.is_none();
+        self.recent.record(now, ok, outcome.probe);
         match self.phase {
             Phase::Closed | Phase::Soft(_) | Phase::Ramp { .. } => {
-                self.outlier.record(outcome.ok);
-                self.outlier.in_a_row >= super::outlier::IN_A_ROW
+                self.outlier.window.count(fault);
+                match fault {
+                    Some(fault) => outlier::is_full(policy, self.gate.score.failed(fault)),
+                    None => {
+                        self.gate.score.end_runs();
+                        false
+                    }
+                }
             }
             // An answer to a request from before the target was taken out says nothing about now.
             Phase::Open | Phase::HalfOpen if !outcome.probe => false,
             Phase::Open | Phase::HalfOpen => {
                 let slow = self.way.slow.is_some_and(|limit| outcome.latency > limit);
-                self.good = if outcome.ok && !slow { self.good.saturating_add(1) } else { 0 };
-                !outcome.ok && self.phase == Phase::HalfOpen
+                self.good = if ok && !slow { self.good.saturating_add(1) } else { 0 };
+                !ok && self.phase == Phase::HalfOpen
             }
         }
     }
 
     /// The proxy ejects it by its own judgement.
-    pub(super) fn eject(&mut self, now: Instant) {
-        let length = self.outlier.eject(now);
+    pub(super) fn eject(&mut self, now: Instant, policy: &OutlierDetection) {
+        let length = self.outlier.eject(now, policy);
+        self.gate.score.end_runs();
         if self.order.is_none() {
             self.way = Way::own(length);
             self.enter(now, Phase::Open, Cause::Local);
@@ -151,7 +179,8 @@ impl Target {
 
     /// Too few targets are left: whatever holds this one back is dropped.
     pub(super) fn readmit(&mut self, now: Instant) {
-        self.outlier.pardon(now);
+        self.outlier.pardon();
+        self.gate.score.end_runs();
         self.order = None;
         self.enter(now, Phase::Closed, self.cause);
     }
@@ -228,7 +257,7 @@ impl Target {
             }
             Phase::Closed | Phase::Soft(_) | Phase::Ramp { .. } => {
                 self.gate.no_probes();
-                self.outlier.in_a_row = 0;
+                self.gate.score.end_runs();
             }
         }
         self.gate.set_share(self.share_at(now));

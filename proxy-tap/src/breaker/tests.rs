@@ -12,8 +12,9 @@ use weir_model::UnixNanos;
 use weir_model::hint::{
     Ack, Action, BreakerState, Evidence, Guards, Hint, Mode, Recovery, Scope, Target as HintTarget, Verdict,
 };
+use weir_model::policy::destination::OutlierDetection;
 
-use super::{Answers, Breakers, Gate, Outcome, Settings, View};
+use super::{Answers, Breakers, Codes, Gate, Kind, Outcome, Settings, View};
 
 /// One proxy's breakers of `payments`, with endpoints `p1`, `p2`, …, and its clock.
 pub(super) struct World {
@@ -22,6 +23,7 @@ pub(super) struct World {
     pub(super) gates: Vec<(Arc<str>, Arc<str>, Arc<Gate>)>,
     pub(super) edge: Arc<Gate>,
     pub(super) answers: Arc<Answers>,
+    codes: Arc<Codes>,
     revision: u64,
 }
 
@@ -31,9 +33,13 @@ pub(super) fn secs(s: f64) -> Duration {
 
 impl World {
     pub(super) fn new(endpoints: usize, local: bool) -> Self {
+        Self::with(endpoints, OutlierDetection { enabled: local, ..OutlierDetection::default() })
+    }
+
+    pub(super) fn with(endpoints: usize, outlier: OutlierDetection) -> Self {
         let answers = Arc::new(Answers::default());
         let settings = Settings {
-            local,
+            outlier,
             caller: "checkout".into(),
             instance: "checkout-1".into(),
             service: "payments".into(),
@@ -41,8 +47,8 @@ impl World {
         };
         let now = Instant::now();
         let breakers = Breakers::new(settings, now);
-        let edge = breakers.edge_gate();
-        let mut world = Self { breakers, now, gates: vec![], edge, answers, revision: 0 };
+        let (edge, codes) = (breakers.edge_gate(), breakers.codes());
+        let mut world = Self { breakers, now, gates: vec![], edge, answers, codes, revision: 0 };
         world.endpoints(endpoints);
         world
     }
@@ -72,8 +78,19 @@ impl World {
     }
 
     pub(super) fn call(&mut self, endpoint: &str, ok: bool) {
-        let outcome = Outcome { ok, latency: Duration::from_millis(5), probe: false };
-        self.breakers.result(self.now, endpoint, outcome);
+        self.answer(endpoint, Kind::Http(if ok { 200 } else { 500 }));
+    }
+
+    /// A request to `endpoint` ends like this, and those are told who have to know.
+    pub(super) fn answer(&mut self, endpoint: &str, kind: Kind) {
+        self.result(endpoint, Outcome { latency: Duration::from_millis(5), ..outcome(kind, false) });
+    }
+
+    pub(super) fn result(&mut self, endpoint: &str, outcome: Outcome) {
+        let gate = self.gates.iter().find(|(name, ..)| **name == *endpoint).map(|(.., gate)| gate);
+        if !gate.is_some_and(|gate| gate.settles(&self.codes, &outcome)) {
+            self.breakers.result(self.now, endpoint, outcome);
+        }
     }
 
     pub(super) fn calls(&mut self, endpoint: &str, n: usize, ok: bool) {
@@ -91,7 +108,8 @@ impl World {
         while self.now < end {
             if self.gate(endpoint).take_probe(self.now) {
                 probes += 1;
-                self.breakers.result(self.now, endpoint, Outcome { ok, latency, probe: true });
+                let kind = Kind::Http(if ok { 200 } else { 500 });
+                self.breakers.result(self.now, endpoint, Outcome { latency, ..outcome(kind, true) });
             }
             self.wait(Duration::from_millis(100));
         }
@@ -119,6 +137,16 @@ impl World {
     pub(super) fn said(&self) -> Vec<(Verdict, BreakerState)> {
         self.acks().iter().map(|ack| (ack.verdict, ack.state)).collect()
     }
+}
+
+/// An outcome that counts as the request path has it.
+pub(super) fn outcome(kind: Kind, probe: bool) -> Outcome {
+    let ok = match kind {
+        Kind::Http(status) => status < 500,
+        Kind::Grpc(code) => !matches!(code, 2 | 4 | 12 | 13 | 14 | 15),
+        Kind::NoConnection | Kind::TimedOut | Kind::Reset => false,
+    };
+    Outcome { ok, latency: Duration::ZERO, probe, kind }
 }
 
 pub(super) fn hint(id: &str, revision: u64, target: HintTarget, action: Action) -> Hint {

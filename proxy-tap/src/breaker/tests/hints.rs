@@ -370,8 +370,8 @@ fn an_edge_comes_back_by_half_open_and_ramp() {
     assert_eq!(world.edge().state, HalfOpen);
     assert!(world.breakers.edge_refusal().unwrap().reason.starts_with("half-open"));
     let probe = |world: &mut World, ok| {
-        let outcome = super::Outcome { ok, latency: FAST, probe: true };
-        world.breakers.result(world.now, "p1", outcome);
+        let kind = super::Kind::Http(if ok { 200 } else { 500 });
+        world.breakers.result(world.now, "p1", super::outcome(kind, true));
     };
     for ok in [true, true, false, true, true] {
         probe(&mut world, ok);
