@@ -1,61 +1,37 @@
-//! The one retry policy: what may be sent again, and how much of it.
+//! How many retries there may be beside first attempts.
 //!
-//! Sent again is what the server did not process (no connection, a refused stream), what it declined
-//! (503, gRPC `UNAVAILABLE`), and what broke off before an answer where the method is idempotent
-//! (RFC 9110 section 9.2.2). The budget keeps retries from feeding an overload: a fifth of the requests
-//! (by default) and three a second, so that a quiet service can retry at all.
+//! The budget keeps retries from feeding an overload: a fifth of the requests (by default) and three a second, so
+//! that a quiet service can retry at all. What is sent again is the route's to say (`route/retry.rs`).
 
-use std::time::Duration;
-
-use http::Method;
 use tokio::time::Instant;
+use weir_model::policy::Percent;
+use weir_model::policy::destination::RetryBudget;
 
-use crate::chance::Chance;
-
-/// Retries per second that are always allowed.
-const RESERVE_PER_S: f64 = 3.0;
 /// Retries that past requests can have saved up.
 const SAVED: f64 = 100.0;
-const FIRST_PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
-/// How an attempt failed, as far as a retry is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The request did not reach the server, or was not processed.
-    NotProcessed,
-    /// The connection broke before the head of a response.
-    Reset,
-    /// 503 or `UNAVAILABLE`.
-    Declined,
-}
-
-/// Whether a request that failed so may be sent again.
-pub(crate) fn may_repeat(failure: Failure, method: &Method) -> bool {
-    match failure {
-        Failure::NotProcessed | Failure::Declined => true,
-        Failure::Reset => method.is_idempotent(),
-    }
-}
-
-/// How long to wait before retry number `n`, the first being 0.
-pub(crate) fn pause(n: u32, chance: &Chance) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << n.min(8)).min(LONGEST_PAUSE).mul_f64(chance.f64())
-}
 
 /// How many retries are left, as requests come and time goes by.
 #[derive(Debug)]
 pub(crate) struct Budget {
     share: f64,
     saved: f64,
+    /// Retries per second that are always allowed.
+    reserve_per_s: f64,
     reserve: f64,
     since: Instant,
 }
 
 impl Budget {
-    /// A budget of `pct` per cent of the requests.
+    /// A budget of `pct` per cent of the requests, and as many as the policy's default a second.
     pub(crate) fn new(pct: f64, now: Instant) -> Self {
-        Self { share: pct / 100.0, saved: 0.0, reserve: RESERVE_PER_S, since: now }
+        let percent = Percent::new(pct).unwrap_or(Percent::ALL);
+        Self::of(&RetryBudget { percent, ..RetryBudget::default() }, now)
+    }
+
+    /// The budget that a policy gives.
+    pub(crate) fn of(budget: &RetryBudget, now: Instant) -> Self {
+        let (share, reserve_per_s) = (budget.percent.fraction(), f64::from(budget.min_per_second));
+        Self { share, saved: 0.0, reserve_per_s, reserve: reserve_per_s, since: now }
     }
 
     /// A request came in.
@@ -66,7 +42,7 @@ impl Budget {
     /// Takes one retry, if there is one.
     pub(crate) fn withdraw(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.since).as_secs_f64();
-        self.reserve = (self.reserve + RESERVE_PER_S * elapsed).min(RESERVE_PER_S);
+        self.reserve = (self.reserve + self.reserve_per_s * elapsed).min(self.reserve_per_s);
         self.since = self.since.max(now);
         let from = if self.reserve >= 1.0 { &mut self.reserve } else { &mut self.saved };
         let enough = *from >= 1.0;
@@ -79,6 +55,8 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -98,18 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn only_idempotent_methods_are_repeated_after_a_reset() {
-        assert!(may_repeat(Failure::Reset, &Method::GET));
-        assert!(!may_repeat(Failure::Reset, &Method::POST));
-        assert!(may_repeat(Failure::NotProcessed, &Method::POST));
-        assert!(may_repeat(Failure::Declined, &Method::POST));
-    }
-
-    #[test]
-    fn pauses_grow_and_stay_bounded() {
-        let chance = Chance::new(7, "");
-        for n in 0..40 {
-            assert!(pause(n, &chance) <= LONGEST_PAUSE);
+    fn a_policy_can_take_the_reserve_away_or_grant_more() {
+        let start = Instant::now();
+        for (min_per_second, expected) in [(0, 0), (10, 10)] {
+            let budget = RetryBudget { min_per_second, ..RetryBudget::default() };
+            let mut budget = Budget::of(&budget, start);
+            assert_eq!((0..50).filter(|_| budget.withdraw(start)).count(), expected);
         }
     }
 }
