@@ -8,11 +8,13 @@ use http::HeaderMap;
 use tokio::time::Instant;
 use weir_model::semconv::edge;
 
-use crate::breaker::Outcome;
+use crate::balance::End;
+use crate::breaker::{Kind, Outcome};
 use crate::call::{Call, Direction, Party, class, flag, grpc_status};
+use crate::concurrency::Permit;
 use crate::config::Protocol;
-use crate::pool::Lease;
-use crate::telemetry::{EdgeKey, Tap};
+use crate::telemetry::{EdgeKey, Messages, Tap};
+use crate::tunnel::{Broken, Counts};
 use crate::upstream::{Endpoint, Upstream};
 
 /// A request that was sent to an endpoint and is not over.
@@ -27,6 +29,8 @@ pub(crate) struct Attempt {
     direction: Direction,
     probe: bool,
     started: Instant,
+    /// Counts it against the bounds of the service.
+    permit: Option<Permit>,
     over: bool,
 }
 
@@ -45,13 +49,29 @@ impl Attempt {
             upstream: upstream.cloned(),
             endpoint: Arc::clone(endpoint),
             client: Arc::clone(&call.facts.client),
-            server: Arc::clone(&call.facts.server),
+            server: if upstream.is_some() {
+                Arc::clone(&endpoint.party)
+            } else {
+                Arc::clone(&call.facts.server)
+            },
             protocol: call.facts.protocol,
             direction: call.facts.direction,
             probe,
             started: Instant::now(),
+            permit: None,
             over: false,
         }
+    }
+
+    /// Keeps the permit until the attempt is over.
+    pub(crate) fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// The attempt was not made.
+    pub(crate) fn cancel(mut self) {
+        self.over = true;
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The attempt is over: with this answer, or with this flag and none.
@@ -63,11 +83,20 @@ impl Attempt {
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
         let took = self.started.elapsed();
         let class = class(self.protocol, status, grpc, flags);
+        let end = match class {
+            _ if flags == flag::CALLER_GONE => End::Abandoned,
+            edge::ERROR => End::Failed,
+            _ => End::Good,
+        };
+        let now = Instant::now();
+        self.endpoint.done(end, took, now);
+        if let Some(permit) = self.permit.take().filter(|_| flags != flag::CALLER_GONE) {
+            permit.end(now, took, class != edge::ERROR);
+        }
         let key = EdgeKey {
-            client: Arc::clone(&self.client.service),
-            server: Arc::clone(&self.server.service),
-            endpoint: Arc::clone(&self.server.instance),
-            protocol: self.protocol,
+            client: &self.client,
+            server: &self.server,
+            speaks: self.protocol.into(),
             class,
             direction: self.direction,
             probe: self.probe,
@@ -77,7 +106,16 @@ impl Attempt {
             && flags != flag::CALLER_GONE
         {
             let ok = class != edge::ERROR;
-            upstream.result(&self.endpoint, Outcome { ok, latency: took, probe: self.probe });
+            let kind = match (flags, grpc) {
+                (flag::NO_CONNECTION, _) => Kind::NoConnection,
+                (flag::TIMEOUT, _) => Kind::TimedOut,
+                (flag::RESET, _) => Kind::Reset,
+                (_, Some(code)) if status == 200 => Kind::Grpc(code),
+                // A gRPC answer that ends without a status was cut off.
+                (_, None) if status == 200 && !ok => Kind::Reset,
+                _ => Kind::Http(status),
+            };
+            upstream.result(&self.endpoint, Outcome { ok, latency: took, probe: self.probe, kind });
         }
     }
 }
@@ -94,23 +132,42 @@ impl Drop for Attempt {
 pub(crate) struct Ending {
     pub(crate) call: Call,
     pub(crate) attempt: Attempt,
-    pub(crate) lease: Lease,
+    /// Of a gRPC response.
+    pub(crate) messages: Messages,
 }
 
 impl Ending {
     /// More of the response went by.
-    pub(crate) fn received(&mut self, bytes: usize) {
-        self.call.facts.response_bytes += bytes as u64;
+    pub(crate) fn received(&mut self, data: &[u8]) {
+        let facts = &mut self.call.facts;
+        facts.response_bytes += data.len() as u64;
+        if facts.protocol == Protocol::Grpc {
+            facts.response_messages += self.messages.feed(data);
+        }
     }
 
     /// The response ended as it should, with these trailers.
     pub(crate) fn complete(self: Box<Self>, trailers: Option<&HeaderMap>) {
-        let Self { mut call, mut attempt, lease } = *self;
+        let Self { mut call, mut attempt, .. } = *self;
         let facts = &mut call.facts;
         facts.grpc_status = trailers.and_then(grpc_status).or(facts.grpc_status);
         attempt.end(facts.status, facts.grpc_status, facts.flags);
         call.finish();
-        lease.release();
+    }
+
+    /// The connection that the request opened has ended, as it should or not.
+    pub(crate) fn tunnelled(mut self: Box<Self>, counts: &Counts, passed: Result<(), Broken>) {
+        let facts = &mut self.call.facts;
+        facts.request_bytes.fetch_add(counts.to_endpoint.load(Ordering::Relaxed), Ordering::Relaxed);
+        facts.response_bytes += counts.to_caller.load(Ordering::Relaxed);
+        match passed {
+            Ok(()) => {}
+            // No fault of the endpoint.
+            Err(Broken::Down) => facts.flags = flag::CALLER_GONE,
+            Err(Broken::Up) => facts.flags = flag::RESET,
+        }
+        self.attempt.end(self.call.facts.status, None, self.call.facts.flags);
+        self.call.finish();
     }
 
     /// The response was cut off.

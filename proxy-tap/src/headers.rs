@@ -2,20 +2,23 @@
 //!
 //! RFC 9110 section 7.6.1 (hop-by-hop fields), RFC 9112 section 6.3 (message length).
 
+use std::sync::Arc;
+
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use weir_model::limits;
 use weir_model::semconv::PEER_HEADER;
 
 use crate::call::Party;
+use crate::http1::head::is_host;
+use crate::telemetry::{Peers, written};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-/// Longest value of the peer header that is believed.
-const PEER_BYTES: usize = 400;
 
 /// Why a request is not forwarded: status and reason.
 pub(crate) type Unfit = (u16, &'static str);
@@ -23,7 +26,10 @@ pub(crate) type Unfit = (u16, &'static str);
 /// Whether two readers could disagree about where this request ends or what it asks for.
 pub(crate) fn check(parts: &Parts) -> Result<(), Unfit> {
     if parts.method == Method::CONNECT {
-        return Err((405, "CONNECT is not supported"));
+        return Err((405, "CONNECT is not taken here"));
+    }
+    if parts.headers.len() > limits::HEADERS {
+        return Err((431, "too many header fields"));
     }
     let lengths = parts.headers.get_all(CONTENT_LENGTH).iter().count();
     if lengths > 1 {
@@ -39,10 +45,59 @@ pub(crate) fn check(parts: &Parts) -> Result<(), Unfit> {
     if coding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err((501, "transfer-encoding other than chunked"));
     }
-    match parts.headers.get_all(HOST).iter().count() {
-        0 if parts.version == Version::HTTP_11 => Err((400, "no host")),
-        0 | 1 => Ok(()),
-        _ => Err((400, "more than one host")),
+    target(parts)?;
+    host(parts)?;
+    // HTTP/1 was read strictly; white space at the ends is no part of its values.
+    let spaced = |value: &HeaderValue| value.as_bytes().trim_ascii().len() != value.len();
+    if parts.version == Version::HTTP_2 && parts.headers.values().any(spaced) {
+        return Err((400, "white space around a header value"));
+    }
+    Ok(())
+}
+
+/// A path, or `*` where the request is about the server (RFC 9112 section 3.2, RFC 9113 section 8.3.1). In HTTP/1
+/// an absolute target may have none.
+fn target(parts: &Parts) -> Result<(), Unfit> {
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let absolute = parts.version != Version::HTTP_2 && parts.uri.scheme().is_some();
+    match target {
+        "*" if parts.method == Method::OPTIONS => Ok(()),
+        // Where there is neither host nor path, the crate makes up a path.
+        _ if parts.uri.path().is_empty() => Err((400, "no path")),
+        target if target.starts_with('/') || absolute => Ok(()),
+        _ => Err((400, "the target is no path")),
+    }
+}
+
+/// One host, said once or twice the same way, without a user's name before it (RFC 9110 section 4.2.4).
+fn host(parts: &Parts) -> Result<(), Unfit> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (host, authority) = (hosts.next(), parts.uri.authority());
+    if hosts.next().is_some() {
+        return Err((400, "more than one host"));
+    }
+    let said = [host.map(HeaderValue::as_bytes), authority.map(|authority| authority.as_str().as_bytes())];
+    if said.iter().flatten().any(|host| !is_host(host)) {
+        return Err((400, "bad host"));
+    }
+    match (said, parts.version) {
+        ([None, _], Version::HTTP_11) | ([None, None], Version::HTTP_2) => Err((400, "no host")),
+        // In HTTP/1 the target outweighs the header (RFC 9112 section 3.2.2).
+        ([Some(host), Some(authority)], Version::HTTP_2) if !host.eq_ignore_ascii_case(authority) => {
+            Err((400, "host is not the authority"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes one field of the cookies that HTTP/2 may have split (RFC 9113 section 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
     }
 }
 
@@ -84,18 +139,14 @@ pub(crate) fn set_peer(headers: &mut HeaderMap, peer: &HeaderValue) {
 
 /// The value of the peer header for `party`.
 pub(crate) fn peer_value(party: &Party) -> HeaderValue {
-    let text = format!("{};{};{}", party.service, party.instance, party.version);
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    HeaderValue::from_str(&written(party)).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// Who the request says it comes from; the header is removed. `unknown` where it says nothing usable.
-pub(crate) fn take_peer(headers: &mut HeaderMap) -> Party {
+/// Who the request says it comes from; the header is removed. `unknown` where it says nothing usable. The
+/// `principal` is what the connection's certificate proves, empty where it has none.
+pub(crate) fn take_peer(headers: &mut HeaderMap, peers: &Peers, principal: &str) -> Arc<Party> {
     let value = headers.remove(HeaderName::from_static(PEER_HEADER));
-    let text = value.as_ref().and_then(|value| value.to_str().ok()).filter(|text| text.len() <= PEER_BYTES);
-    let mut parts = text.unwrap_or_default().split(';');
-    let service = parts.next().filter(|name| !name.is_empty()).unwrap_or("unknown");
-    let mut next = || parts.next().unwrap_or_default().into();
-    Party { service: service.into(), instance: next(), version: next() }
+    peers.get(value.as_ref().map(HeaderValue::as_bytes), principal)
 }
 
 #[cfg(test)]
@@ -124,6 +175,52 @@ mod tests {
         assert_eq!(refused(&[]), Err(400));
     }
 
+    fn asked(
+        method: &str,
+        target: &str,
+        version: Version,
+        headers: &[(&'static str, &'static str)],
+    ) -> Parts {
+        let mut parts = parts(headers);
+        (parts.method, parts.uri) = (method.parse().unwrap(), target.parse().unwrap());
+        parts.version = version;
+        parts
+    }
+
+    #[test]
+    fn targets_and_hosts_that_mean_nothing_or_two_things_are_refused() {
+        let (one, two) = (Version::HTTP_11, Version::HTTP_2);
+        for (method, target, version, host, fits) in [
+            ("GET", "/", one, "a", true),
+            ("OPTIONS", "*", one, "a", true),
+            ("GET", "*", one, "a", false),
+            ("GET", "http://b", one, "a", true),
+            ("GET", "http://b?q", one, "a", true),
+            ("GET", "b:80", one, "a", false),
+            ("GET", "http://u@b/", one, "a", false),
+            ("GET", "http://a:80/", two, "A:80", true),
+            ("GET", "http://a:80/", two, "a", false),
+            ("GET", "http://a?q", two, "a", false),
+            ("GET", "/", two, "a/b", false),
+            ("GET", "/", two, "a", true),
+        ] {
+            let header: [(&'static str, &'static str); 1] = [("host", host)];
+            let found = check(&asked(method, target, version, &header));
+            assert_eq!(found.is_ok(), fits, "{method} {target} {version:?} {host}: {found:?}");
+        }
+        assert_eq!(check(&asked("GET", "/", two, &[])), Err((400, "no host")));
+        let spaced = [("host", "a"), ("x-a", "1 ")];
+        assert!(check(&asked("GET", "/", two, &spaced)).is_err());
+    }
+
+    #[test]
+    fn split_cookies_become_one() {
+        let mut headers =
+            parts(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "c=3")]).headers;
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
+
     #[test]
     fn fields_of_the_hop_are_removed_and_te_trailers_kept() {
         let mut headers = parts(&[
@@ -143,10 +240,17 @@ mod tests {
 
     #[test]
     fn the_peer_is_read_once_and_unknown_where_absent() {
-        let party = Party { service: "cart".into(), instance: "cart-1".into(), version: "v2".into() };
-        let mut headers = HeaderMap::new();
+        let party = Party {
+            service: "cart".into(),
+            instance: "cart-1".into(),
+            version: "v2".into(),
+            namespace: "shop".into(),
+            zone: "z1".into(),
+            ..Party::default()
+        };
+        let (mut headers, peers) = (HeaderMap::new(), Peers::default());
         set_peer(&mut headers, &peer_value(&party));
-        assert_eq!(take_peer(&mut headers), party);
-        assert_eq!(&*take_peer(&mut headers).service, "unknown");
+        assert_eq!(*take_peer(&mut headers, &peers, ""), party);
+        assert_eq!(&*take_peer(&mut headers, &peers, "").service, "unknown");
     }
 }

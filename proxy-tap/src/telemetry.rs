@@ -1,18 +1,31 @@
 //! What the proxy saw, on its way to the collector: spans, access logs, Istio's metrics, the edge metric.
 //!
-//! In: a finished call or attempt. Out: OTLP requests, encoded here and sent by [`export`]. Everything is
-//! kept in memory that has a bound; what does not fit is dropped and counted. Nothing here waits, so a
-//! collector that is slow, away or absent costs requests nothing.
+//! In: a finished call, attempt or connection. Out: OTLP requests, encoded here and sent by [`export`].
+//! Everything is kept in memory that has a bound; what does not fit is dropped and counted. Nothing here
+//! waits, so a collector that is slow, away or absent costs requests nothing.
+//!
+//! A request is reported into the [`Shard`] of its thread under one lock: its counters are found by the
+//! address of the other end, its span and its log record are written straight to the bytes of the next
+//! export. Each second the shards are emptied, and what they counted is added to the [`Totals`].
 
+mod buckets;
 mod edges;
 mod export;
+mod flow;
+mod istio;
 mod log;
-mod metrics;
+pub mod measure;
+mod messages;
 mod outbox;
+mod parties;
+mod series;
+mod shard;
 mod span;
+mod text;
 pub(crate) mod wire;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,37 +33,51 @@ use tokio::sync::Notify;
 use weir_model::semconv::edge;
 use weir_model::{Clock, UnixNanos, limits};
 
-use crate::call::{Facts, Party};
+use crate::call::{Facts, Party, flag};
+use crate::trace::Share;
+use flow::{Bytes, Flows};
+use istio::Key;
+use series::Totals;
+use shard::Shard;
 use wire::Fields;
 
 pub(crate) use edges::EdgeKey;
 pub(crate) use export::{Exporter, final_flush, run};
-pub(crate) use metrics::Row;
+pub(crate) use flow::{Flow, OpenFlow};
+pub(crate) use messages::Messages;
+pub(crate) use parties::{Encoded, Peers, written};
+pub(crate) use series::Family;
 
 /// Records after which an export does not wait for the next second.
-const EARLY: u64 = 512;
+const EARLY: u64 = limits::PROXY_TELEMETRY_QUEUE as u64 / 4;
 
-/// Spans and log records, encoded, waiting for the next export.
-#[derive(Debug, Default)]
-struct Records {
-    spans: Vec<u8>,
-    span_count: u64,
-    logs: Vec<u8>,
-    log_count: u64,
+/// How much is observed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Observe {
+    /// Whether there is a collector to send anything to.
+    pub(crate) exporting: bool,
+    /// The traces that begin here and are sampled.
+    pub(crate) sampled: Share,
+    /// The traces whose calls are logged; what went wrong always is.
+    pub(crate) logged: Share,
 }
 
 /// Where calls and attempts are reported.
 #[derive(Debug)]
 pub(crate) struct Tap {
-    identity: Arc<Party>,
     clock: Clock,
-    /// Whether there is a collector to send anything to.
-    exporting: bool,
+    observe: Observe,
     started_at: UnixNanos,
     resource: Vec<u8>,
-    records: Mutex<Records>,
-    edges: Mutex<edges::Edges>,
-    sets: Mutex<metrics::Sets>,
+    shards: [Mutex<Shard>; limits::PROXY_TELEMETRY_SHARDS],
+    /// Locked after a shard or the flows, never before.
+    totals: Mutex<Totals>,
+    flows: Mutex<Flows>,
+    peers: Peers,
+    /// End of the last point of the edge metric, which is the start of the next.
+    edges_since: Mutex<UnixNanos>,
+    /// Spans and log records in the shards.
+    waiting: AtomicU64,
     outbox: outbox::Outbox,
     pub(crate) dropped: Drops,
     /// Enough records have come together for an early export.
@@ -84,77 +111,162 @@ impl Drops {
 }
 
 impl Tap {
+    /// Observes everything.
+    #[cfg(test)]
     pub(crate) fn new(identity: Arc<Party>, clock: Clock, exporting: bool) -> Arc<Self> {
-        let mut resource = Vec::new();
-        resource.text_attribute(1, "service.name", &identity.service);
-        resource.text_attribute(1, "service.instance.id", &identity.instance);
-        resource.text_attribute(1, "service.version", &identity.version);
+        Self::with(identity, clock, Observe { exporting, sampled: Share::ALL, logged: Share::ALL })
+    }
+
+    pub(crate) fn with(identity: Arc<Party>, clock: Clock, observe: Observe) -> Arc<Self> {
         Arc::new(Self {
-            identity,
             started_at: clock.now(),
             clock,
-            exporting,
-            resource,
-            records: Mutex::default(),
-            edges: Mutex::default(),
-            sets: Mutex::default(),
+            observe,
+            resource: resource(&identity),
+            shards: Default::default(),
+            totals: Mutex::new(Totals::new(identity)),
+            flows: Mutex::default(),
+            peers: Peers::default(),
+            edges_since: Mutex::default(),
+            waiting: AtomicU64::new(0),
             outbox: outbox::Outbox::default(),
             dropped: Drops::default(),
             early: Notify::new(),
         })
     }
 
+    /// The traces that begin here and are sampled.
+    pub(crate) fn sampled(&self) -> Share {
+        self.observe.sampled
+    }
+
+    /// The callers that are known.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     /// A call is over.
     pub(crate) fn call(&self, facts: &Facts, took: Duration) {
-        if lock(&self.sets).record(&self.identity, facts, took) {
+        let mut shard = self.shard();
+        let place = shard.place(facts, || lock(&self.totals).place(Key::of(facts)));
+        shard.requests(place.index).record(facts, took);
+        if place.folded {
             self.dropped.sets_full.fetch_add(1, Ordering::Relaxed);
         }
-        if !self.exporting {
+        if !self.observe.exporting {
             return;
         }
-        if facts.refusal.is_some() {
-            self.edge(EdgeKey::refused(facts), took);
-        } else if facts.address.is_none() && facts.class() == edge::ERROR {
-            self.edge(EdgeKey::unsent(facts), took);
+        let class = facts.class();
+        let is_refused = facts.refusal.is_some();
+        if is_refused || (facts.address.is_none() && class == edge::ERROR) {
+            self.count_edge(&mut shard, EdgeKey::of(facts, class), took);
         }
-        let mut records = lock(&self.records);
-        let room = limits::PROXY_TELEMETRY_QUEUE as u64;
-        let wanted = 1 + u64::from(facts.trace.sampled());
-        if records.span_count + records.log_count + wanted > room {
-            drop(records);
-            self.dropped.queue_full.fetch_add(wanted, Ordering::Relaxed);
-            return;
-        }
-        if facts.trace.sampled() {
-            span::encode(&mut records.spans, facts, took);
-            records.span_count += 1;
-        }
-        log::encode(&mut records.logs, facts, took);
-        records.log_count += 1;
-        let waiting = records.span_count + records.log_count;
-        drop(records);
-        if waiting >= EARLY {
-            self.early.notify_one();
+        let spans = facts.trace.sampled();
+        let logs = self.logs(facts, class);
+        let wanted = u64::from(spans) + u64::from(logs);
+        if wanted > 0 && self.admit(wanted) {
+            let Shard { spans: to_spans, logs: to_logs, attributes, .. } = &mut *shard;
+            attributes.clear();
+            span::attributes(attributes, facts);
+            if spans {
+                span::encode(&mut to_spans.bytes, facts, took, attributes);
+                to_spans.count += 1;
+            }
+            if logs {
+                log::encode(&mut to_logs.bytes, facts, took, attributes);
+                to_logs.count += 1;
+            }
         }
     }
 
     /// An attempt is over, or there was none.
-    pub(crate) fn edge(&self, key: EdgeKey, took: Duration) {
-        if self.exporting && lock(&self.edges).record(key, took) {
+    pub(crate) fn edge(&self, key: EdgeKey<'_>, took: Duration) {
+        if self.observe.exporting {
+            self.count_edge(&mut self.shard(), key, took);
+        }
+    }
+
+    fn count_edge(&self, shard: &mut Shard, key: EdgeKey<'_>, took: Duration) {
+        if shard.edges.record(key, took) {
             self.dropped.sets_full.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Records that wait for an export, and exports that wait to be sent.
-    pub(crate) fn waiting(&self) -> (u64, usize) {
-        let records = lock(&self.records);
-        (records.span_count + records.log_count, self.outbox.len())
+    /// Whether a call is logged: the rest of a trace that is, and whatever went wrong.
+    fn logs(&self, facts: &Facts, class: &str) -> bool {
+        class != edge::OK || facts.flags != flag::NONE || self.observe.logged.takes(&facts.trace.trace)
     }
 
-    /// The metrics as rows of a Prometheus page.
-    pub(crate) fn metric_rows(&self) -> Vec<Row> {
-        lock(&self.sets).rows(&self.identity)
+    fn log_flow(&self, flow: &Flow, carried: Bytes, took: Duration) {
+        if self.observe.exporting && self.admit(1) {
+            let mut shard = self.shard();
+            log::encode_flow(&mut shard.logs.bytes, flow, carried, took);
+            shard.logs.count += 1;
+        }
     }
+
+    /// Takes room for so many records; where there is none they are dropped and counted.
+    fn admit(&self, wanted: u64) -> bool {
+        let before = self.waiting.fetch_add(wanted, Ordering::Relaxed);
+        if before + wanted > limits::PROXY_TELEMETRY_QUEUE as u64 {
+            self.waiting.fetch_sub(wanted, Ordering::Relaxed);
+            self.dropped.queue_full.fetch_add(wanted, Ordering::Relaxed);
+            return false;
+        }
+        if before < EARLY && before + wanted >= EARLY {
+            self.early.notify_one();
+        }
+        true
+    }
+
+    /// Records that wait for an export, and exports that wait to be sent.
+    pub(crate) fn waiting(&self) -> (u64, usize) {
+        (self.waiting.load(Ordering::Relaxed), self.outbox.len())
+    }
+
+    /// The metrics for a Prometheus page.
+    pub(crate) fn metric_families(&self) -> Vec<Family> {
+        self.fold();
+        lock(&self.totals).families()
+    }
+
+    /// Adds to the totals what shards and open connections have counted.
+    fn fold(&self) {
+        for shard in &self.shards {
+            let counted = std::mem::take(&mut lock(shard).requests);
+            if !counted.is_empty() {
+                lock(&self.totals).merge(counted);
+            }
+        }
+        lock(&self.flows).fold(&mut lock(&self.totals));
+    }
+
+    /// The shard of this thread.
+    fn shard(&self) -> MutexGuard<'_, Shard> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
+        }
+        let own = OWN.with(|own| {
+            if own.get() == usize::MAX {
+                own.set(NEXT.fetch_add(1, Ordering::Relaxed) % limits::PROXY_TELEMETRY_SHARDS);
+            }
+            own.get()
+        });
+        lock(&self.shards[own % limits::PROXY_TELEMETRY_SHARDS])
+    }
+}
+
+/// The attributes of the resource that everything of this proxy is of.
+fn resource(identity: &Party) -> Vec<u8> {
+    let mut resource = Vec::new();
+    resource.text_attribute(1, "service.name", &identity.service);
+    resource.text_attribute(1, "service.namespace", &identity.namespace);
+    resource.text_attribute(1, "service.instance.id", &identity.instance);
+    resource.text_attribute(1, "service.version", &identity.version);
+    resource.text_attribute(1, "cloud.region", &identity.region);
+    resource.text_attribute(1, "cloud.availability_zone", &identity.zone);
+    resource
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

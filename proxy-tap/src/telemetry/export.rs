@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use weir_model::UnixNanos;
 
+use super::edges::Edges;
 use super::outbox::{Batch, Signal};
 use super::{Tap, lock, wire};
 use crate::chance::Chance;
@@ -135,25 +136,54 @@ impl Tap {
     /// Moves what has come together to the outbox, as of `end`; with the metrics since the start where
     /// `cumulative`.
     pub(super) fn collect(&self, end: UnixNanos, cumulative: bool) {
-        if let Some((body, points)) = lock(&self.edges).take(end) {
-            self.enqueue(Signal::Metrics, &body, points);
+        if let Some((body, points)) = self.take_edges(end) {
+            self.enqueue(Signal::Metrics, &[body], points);
         }
         if cumulative {
-            let encoded = lock(&self.sets).encode(&self.identity, self.started_at, end);
-            if let Some((body, points)) = encoded {
-                self.enqueue(Signal::Metrics, &body, points);
-            }
+            self.fold();
+            let (body, points) = lock(&self.totals).encode(self.started_at, end);
+            self.enqueue(Signal::Metrics, &[body], points);
         }
         self.collect_records();
     }
 
-    fn collect_records(&self) {
-        let records = std::mem::take(&mut *lock(&self.records));
-        self.enqueue(Signal::Traces, &records.spans, records.span_count);
-        self.enqueue(Signal::Logs, &records.logs, records.log_count);
+    /// What the shards counted of edges since the last time, as a `Metric`.
+    pub(super) fn take_edges(&self, end: UnixNanos) -> Option<(Vec<u8>, u64)> {
+        let mut all = Edges::default();
+        for shard in &self.shards {
+            let counted = std::mem::take(&mut lock(shard).edges);
+            if all.is_empty() {
+                all = counted;
+            } else {
+                self.dropped.sets_full.fetch_add(all.merge(counted), Ordering::Relaxed);
+            }
+        }
+        let mut since = lock(&self.edges_since);
+        let begun = std::mem::replace(&mut *since, end);
+        drop(since);
+        let start = if begun.0 == 0 || begun >= end { end - Duration::from_secs(1) } else { begun };
+        all.encode(start, end)
     }
 
-    fn enqueue(&self, signal: Signal, body: &[u8], records: u64) {
+    fn collect_records(&self) {
+        let (mut spans, mut logs) = (vec![], vec![]);
+        let (mut span_count, mut log_count) = (0, 0);
+        for shard in &self.shards {
+            let (of_spans, of_logs) = {
+                let mut shard = lock(shard);
+                (shard.spans.take(), shard.logs.take())
+            };
+            span_count += of_spans.count;
+            log_count += of_logs.count;
+            spans.push(of_spans.bytes);
+            logs.push(of_logs.bytes);
+        }
+        self.waiting.fetch_sub(span_count + log_count, Ordering::Relaxed);
+        self.enqueue(Signal::Traces, &spans, span_count);
+        self.enqueue(Signal::Logs, &logs, log_count);
+    }
+
+    fn enqueue(&self, signal: Signal, body: &[Vec<u8>], records: u64) {
         if records == 0 {
             return;
         }

@@ -1,14 +1,17 @@
 //! A call as an OTLP span: SERVER for inbound, CLIENT for outbound.
 //!
-//! Names and attributes follow OpenTelemetry's conventions for HTTP and RPC spans.
+//! Names and attributes follow OpenTelemetry's conventions for HTTP and RPC spans. The query of a request
+//! is left out: it is where people put secrets.
 
 use std::time::Duration;
 
-use http::Version;
+use http::{HeaderValue, Method, Version};
 use weir_model::semconv::{attr, edge};
 
+use super::parties::{self, ENCODED_FIELD};
+use super::text::{self, Short};
 use super::wire::Fields;
-use crate::call::{Direction, Facts};
+use crate::call::{Direction, ErrorType, Facts, Refusal, Security};
 use crate::config::Protocol;
 
 const SERVER: u64 = 2;
@@ -16,9 +19,15 @@ const CLIENT: u64 = 3;
 const STATUS_ERROR: u64 = 2;
 /// `url.path` is cut after this many bytes.
 const PATH_BYTES: usize = 1024;
+/// A method that nobody knows is cut after this many bytes.
+const METHOD_BYTES: usize = 32;
+/// Longest `user_agent.original`; a longer one is left out.
+const USER_AGENT_BYTES: usize = 256;
+/// The field of a span's attributes.
+const FIELD: u32 = ENCODED_FIELD;
 
-/// Appends a span as a field of its scope.
-pub(super) fn encode(out: &mut Vec<u8>, facts: &Facts, took: Duration) {
+/// Appends a span as a field of its scope; `attributes` are what [`attributes`] made.
+pub(super) fn encode(out: &mut Vec<u8>, facts: &Facts, took: Duration, attributes: &[u8]) {
     out.message(2, |span| {
         span.bytes(1, &facts.trace.trace.0);
         span.bytes(2, &facts.trace.span.0);
@@ -28,15 +37,21 @@ pub(super) fn encode(out: &mut Vec<u8>, facts: &Facts, took: Duration) {
         if let Some(parent) = facts.trace.parent {
             span.bytes(4, &parent.0);
         }
-        span.bytes(5, name(facts).as_bytes());
+        span.message(5, |name| put_name(name, facts));
         span.varint(6, if facts.direction == Direction::Inbound { SERVER } else { CLIENT });
         span.fixed64(7, facts.started_at.0);
         span.fixed64(8, (facts.started_at + took).0);
-        attributes(span, 9, facts);
+        span.extend_from_slice(attributes);
         if is_error(facts) {
-            let message = facts.refusal.as_ref().map_or_else(|| facts.error_type(), |r| r.reason.to_string());
             span.message(15, |status| {
-                status.bytes(2, message.as_bytes());
+                match (&facts.refusal, facts.error_type()) {
+                    (Some(refusal), _) => status.bytes(2, refusal.reason.as_bytes()),
+                    (None, Some(ErrorType::Word(word))) => status.bytes(2, word.as_bytes()),
+                    (None, Some(ErrorType::Status(code))) => {
+                        status.message(2, |text| text::number(text, code.into()));
+                    }
+                    (None, None) => {}
+                }
                 status.varint(3, STATUS_ERROR);
             });
         }
@@ -44,51 +59,137 @@ pub(super) fn encode(out: &mut Vec<u8>, facts: &Facts, took: Duration) {
     });
 }
 
-/// The attributes that spans and access logs share.
-pub(super) fn attributes(out: &mut Vec<u8>, field: u32, facts: &Facts) {
-    let mut text = |key, value: &str| out.text_attribute(field, key, value);
-    text("http.request.method", facts.method.as_str());
-    text("url.path", path(facts));
-    text("network.protocol.version", version(facts.version));
-    text("error.type", &facts.error_type());
-    text(attr::CLIENT, &facts.client.service);
-    text(attr::SERVER, &facts.server.service);
-    text(attr::ENDPOINT, &facts.server.instance);
-    text(attr::RESPONSE_FLAGS, facts.flags);
-    text(attr::DIRECTION, if facts.direction == Direction::Inbound { "inbound" } else { "outbound" });
-    text(attr::SECURITY, "none");
-    if let Some(refusal) = &facts.refusal {
-        text(attr::REFUSED, &format!("{}; {}", refusal.by, refusal.reason));
-        if refusal.is_hint {
-            text(attr::HINT, &refusal.by);
-        }
+/// Appends the attributes that spans and access logs share, in the field of a span.
+pub(super) fn attributes(out: &mut Vec<u8>, facts: &Facts) {
+    let path = path(facts);
+    out.text_attribute(FIELD, "http.request.method", method(&facts.method).unwrap_or("_OTHER"));
+    if method(&facts.method).is_none() {
+        out.text_attribute(FIELD, "http.request.method_original", shown_method(&facts.method));
     }
-    if let Some((host, port)) = facts.address.as_deref().and_then(|address| address.rsplit_once(':')) {
-        text("server.address", host);
-        if let Ok(port) = port.parse() {
-            out.int_attribute(field, "server.port", port);
+    out.text_attribute(FIELD, "url.path", path);
+    out.text_attribute(FIELD, "url.scheme", if facts.is_https { "https" } else { "http" });
+    out.text_attribute(FIELD, "network.protocol.version", version(facts.version));
+    match facts.error_type() {
+        Some(ErrorType::Word(word)) => out.text_attribute(FIELD, "error.type", word),
+        Some(ErrorType::Status(code)) => {
+            out.text_attribute(FIELD, "error.type", Short::number(code.into()).as_str());
         }
+        None => {}
     }
-    if facts.protocol == Protocol::Grpc {
-        rpc(out, field, facts);
+    out.extend_from_slice(parties::client(&facts.client));
+    out.extend_from_slice(parties::server(&facts.server));
+    out.text_attribute(FIELD, attr::RESPONSE_FLAGS, facts.flags);
+    out.text_attribute(FIELD, attr::DIRECTION, facts.direction.name());
+    out.text_attribute(FIELD, attr::SECURITY, facts.security.name());
+    if facts.security == Security::MutualTls {
+        out.text_attribute(FIELD, attr::CLIENT_PRINCIPAL, &facts.client.principal);
+        out.text_attribute(FIELD, attr::SERVER_PRINCIPAL, &facts.server.principal);
+    }
+    if let Some(address) = facts.address.as_deref() {
+        put_address(out, address, facts.direction);
+    }
+    if let Some(address) = facts.peer_address {
+        let ip = Short::ip(address.ip());
+        out.text_attribute(FIELD, "client.address", ip.as_str());
+        if facts.direction == Direction::Inbound {
+            out.text_attribute(FIELD, "network.peer.address", ip.as_str());
+        }
     }
     if facts.status > 0 {
-        out.int_attribute(field, "http.response.status_code", facts.status.into());
+        out.int_attribute(FIELD, "http.response.status_code", facts.status.into());
+    }
+    out.int_attribute(FIELD, "http.request.body.size", to_i64(facts.request_bytes()));
+    out.int_attribute(FIELD, "http.response.body.size", to_i64(facts.response_bytes));
+    if facts.protocol == Protocol::Grpc {
+        rpc(out, path, facts);
+    }
+    put_rare(out, facts);
+}
+
+/// Those that few requests have.
+fn put_rare(out: &mut Vec<u8>, facts: &Facts) {
+    if let Some(agent) = facts.user_agent.as_ref().and_then(user_agent) {
+        out.text_attribute(FIELD, "user_agent.original", agent);
+    }
+    if let Some(pattern) = &facts.path_pattern {
+        out.text_attribute(FIELD, "http.route", pattern);
+    }
+    if let Some(route) = &facts.route {
+        out.text_attribute(FIELD, attr::ROUTE, route);
     }
     if facts.retries > 0 {
-        out.int_attribute(field, attr::RETRIES, facts.retries.into());
+        out.int_attribute(FIELD, "http.request.resend_count", facts.retries.into());
+        out.int_attribute(FIELD, attr::RETRIES, facts.retries.into());
+    }
+    if let Some(refusal) = &facts.refusal {
+        out.message(FIELD, |kv| {
+            kv.bytes(1, attr::REFUSED.as_bytes());
+            kv.message(2, |any| any.message(1, |text| put_refusal(text, refusal)));
+        });
+        if refusal.is_hint {
+            out.text_attribute(FIELD, attr::HINT, &refusal.by);
+        }
     }
 }
 
-fn rpc(out: &mut Vec<u8>, field: u32, facts: &Facts) {
-    out.text_attribute(field, "rpc.system", "grpc");
-    if let Some((service, method)) = path(facts).trim_start_matches('/').rsplit_once('/') {
-        out.text_attribute(field, "rpc.service", service);
-        out.text_attribute(field, "rpc.method", method);
+/// `h-1-2; errors`: who refused, and why.
+pub(super) fn put_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
+    out.extend_from_slice(refusal.by.as_bytes());
+    out.extend_from_slice(b"; ");
+    out.extend_from_slice(refusal.reason.as_bytes());
+}
+
+/// Where a call or a connection goes, as `host:port`.
+pub(super) fn put_address(out: &mut Vec<u8>, address: &str, direction: Direction) {
+    let Some((host, port)) = address.rsplit_once(':') else { return };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    out.text_attribute(FIELD, "server.address", bare);
+    if let Ok(port) = port.parse::<u16>() {
+        out.int_attribute(FIELD, "server.port", port.into());
+    }
+    // An address and no name is where the connection goes; of an inbound one the peer is the caller.
+    let is_ip = bare.len() < host.len() || bare.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_ip && direction == Direction::Outbound {
+        out.text_attribute(FIELD, "network.peer.address", bare);
+    }
+}
+
+fn rpc(out: &mut Vec<u8>, path: &str, facts: &Facts) {
+    out.text_attribute(FIELD, "rpc.system", "grpc");
+    if let Some((service, method)) = path.trim_start_matches('/').rsplit_once('/') {
+        out.text_attribute(FIELD, "rpc.service", service);
+        out.text_attribute(FIELD, "rpc.method", method);
     }
     if let Some(status) = facts.grpc_status {
-        out.int_attribute(field, "rpc.grpc.status_code", status.into());
+        out.int_attribute(FIELD, "rpc.grpc.status_code", status.into());
     }
+}
+
+fn user_agent(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok().filter(|agent| agent.len() <= USER_AGENT_BYTES)
+}
+
+/// The methods that the conventions know; names of others are too many to count by.
+fn method(method: &Method) -> Option<&str> {
+    let is_known = matches!(
+        *method,
+        Method::GET
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::HEAD
+            | Method::OPTIONS
+            | Method::PATCH
+            | Method::CONNECT
+            | Method::TRACE
+    );
+    is_known.then(|| method.as_str())
+}
+
+/// The method as it came, of bounded length; it is ASCII.
+pub(super) fn shown_method(method: &Method) -> &str {
+    let method = method.as_str();
+    &method[..method.len().min(METHOD_BYTES)]
 }
 
 fn is_error(facts: &Facts) -> bool {
@@ -102,26 +203,32 @@ fn is_error(facts: &Facts) -> bool {
 
 /// The path without what follows `?`, of bounded length.
 pub(super) fn path(facts: &Facts) -> &str {
-    let mut end = facts.path.len().min(PATH_BYTES);
-    while !facts.path.is_char_boundary(end) {
-        end -= 1;
+    if facts.path.len() <= PATH_BYTES {
+        return &facts.path;
     }
-    &facts.path[..end]
+    &facts.path[..facts.path.floor_char_boundary(PATH_BYTES)]
 }
 
-fn name(facts: &Facts) -> String {
+/// `POST /orders/{id}`, with the pattern that matched where there is one; a gRPC call is its service and
+/// method.
+fn put_name(out: &mut Vec<u8>, facts: &Facts) {
     let path = path(facts);
     if facts.protocol == Protocol::Grpc {
-        return path.trim_start_matches('/').to_owned();
+        out.extend_from_slice(path.trim_start_matches('/').as_bytes());
+        return;
     }
-    let mut name = format!("{} ", facts.method);
+    out.extend_from_slice(method(&facts.method).unwrap_or("HTTP").as_bytes());
+    out.push(b' ');
+    if let Some(pattern) = &facts.path_pattern {
+        out.extend_from_slice(pattern.as_bytes());
+        return;
+    }
     for (i, segment) in path.split('/').take(8).enumerate() {
         if i > 0 {
-            name.push('/');
+            out.push(b'/');
         }
-        name.push_str(if is_id(segment) { "{id}" } else { segment });
+        out.extend_from_slice(if is_id(segment) { b"{id}" } else { segment.as_bytes() });
     }
-    name
 }
 
 /// Whether a path segment looks like an identifier, of which there are too many for names.
@@ -138,6 +245,10 @@ fn version(version: Version) -> &'static str {
         Version::HTTP_2 => "2",
         _ => "1.1",
     }
+}
+
+pub(super) fn to_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What a handled call leaves in the batches, decoded with the messages that OpenTelemetry publishes.
 
 mod bounds;
+mod flows;
+mod istio;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +17,6 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, Metric, NumberDataPoint};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use tokio::time::Instant;
 use weir_model::semconv::EDGE_METRIC;
 use weir_model::{SpanId, TraceId};
 
@@ -24,7 +25,7 @@ use super::*;
 use crate::call::{Direction, Refusal, flag};
 use crate::chance::Chance;
 use crate::config::Protocol;
-use crate::trace::TraceContext;
+use crate::trace::{B3, TraceContext};
 
 const SECOND: u64 = 1_000_000_000;
 /// When the proxy of these tests started, and when its calls do.
@@ -35,7 +36,8 @@ const CUMULATIVE: i32 = 2;
 const DELTA: i32 = 1;
 
 fn party(service: &str, instance: &str, version: &str) -> Arc<Party> {
-    Arc::new(Party { service: service.into(), instance: instance.into(), version: version.into() })
+    let (service, instance, version) = (service.into(), instance.into(), version.into());
+    Arc::new(Party { service, instance, version, ..Party::default() })
 }
 
 fn tap() -> Arc<Tap> {
@@ -44,46 +46,30 @@ fn tap() -> Arc<Tap> {
 
 /// `POST /orders/42` of `cart` to `payments-2`, answered 200 after 40 ms.
 fn facts() -> Facts {
+    let trace = TraceContext {
+        trace: TraceId([7; 16]),
+        span: SpanId([8; 8]),
+        parent: Some(SpanId([9; 8])),
+        flags: 1,
+        w3c: true,
+        state: Some(HeaderValue::from_static("vendor=1")),
+        b3: B3::Absent,
+    };
+    let (client, server) = (party("cart", "cart-1", "v3"), party("payments", "payments-2", "v2"));
     Facts {
-        direction: Direction::Outbound,
-        client: party("cart", "cart-1", "v3"),
-        server: party("payments", "payments-2", "v2"),
-        protocol: Protocol::Http,
         method: Method::POST,
         path: "/orders/42".to_owned(),
-        version: Version::HTTP_11,
-        trace: TraceContext {
-            trace: TraceId([7; 16]),
-            span: SpanId([8; 8]),
-            parent: Some(SpanId([9; 8])),
-            flags: 1,
-            state: Some(HeaderValue::from_static("vendor=1")),
-        },
-        started_at: CALLED,
-        started: Instant::now(),
         address: Some("10.0.0.7:8443".into()),
         status: 200,
-        grpc_status: None,
-        flags: flag::NONE,
-        refusal: None,
-        retries: 0,
-        probe: false,
         request_bytes: Arc::new(AtomicU64::new(12)),
         response_bytes: 345,
         head_after: Some(Duration::from_millis(30)),
+        ..Facts::new(Direction::Outbound, client, server, trace, CALLED)
     }
 }
 
-fn edge_key(facts: &Facts) -> EdgeKey {
-    EdgeKey {
-        client: Arc::clone(&facts.client.service),
-        server: Arc::clone(&facts.server.service),
-        endpoint: Arc::clone(&facts.server.instance),
-        protocol: facts.protocol,
-        class: facts.class(),
-        direction: facts.direction,
-        probe: facts.probe,
-    }
+fn edge_key(facts: &Facts) -> EdgeKey<'_> {
+    EdgeKey { probe: facts.probe, ..EdgeKey::of(facts, facts.class()) }
 }
 
 /// Everything that waits in the outbox.
@@ -182,91 +168,6 @@ fn assert_has(attributes: &BTreeMap<String, String>, expected: &[(&str, &str)]) 
 }
 
 #[test]
-fn a_call_counts_under_istios_full_label_set() {
-    let tap = tap();
-    tap.call(&facts(), TOOK);
-    tap.collect(UnixNanos(START.0 + 5 * SECOND), true);
-    let sent = Sent::of(&tap);
-    let [point] = sent.requests() else { panic!("{:?}", sent.requests()) };
-    assert_eq!((count(point), point.start_time_unix_nano), (1, START.0));
-    let labels = texts(&point.attributes);
-    let expected = [
-        ("reporter", "source"),
-        ("source_workload", "cart"),
-        ("source_canonical_service", "cart"),
-        ("source_canonical_revision", "v3"),
-        ("source_workload_namespace", "unknown"),
-        ("source_principal", "unknown"),
-        ("source_app", "cart"),
-        ("source_version", "v3"),
-        ("source_cluster", "unknown"),
-        ("destination_workload", "payments"),
-        ("destination_workload_namespace", "unknown"),
-        ("destination_principal", "unknown"),
-        ("destination_app", "payments"),
-        ("destination_version", "v2"),
-        ("destination_service", "payments"),
-        ("destination_canonical_service", "payments"),
-        ("destination_canonical_revision", "v2"),
-        ("destination_service_name", "payments"),
-        ("destination_service_namespace", "unknown"),
-        ("destination_cluster", "unknown"),
-        ("request_protocol", "http"),
-        ("response_code", "200"),
-        ("response_flags", "-"),
-        ("connection_security_policy", "unknown"),
-    ];
-    assert_has(&labels, &expected);
-    // An empty label is none at all, and HTTP has no gRPC status.
-    assert_eq!(labels.len(), expected.len(), "{labels:#?}");
-    for (name, sum) in [
-        ("istio_request_duration_milliseconds", 40.0),
-        ("istio_request_bytes", 12.0),
-        ("istio_response_bytes", 345.0),
-    ] {
-        let Data::Histogram(histogram) = sent.metric(name) else { panic!("{name}") };
-        assert_eq!(histogram.aggregation_temporality, CUMULATIVE, "{name}");
-        let [point] = &histogram.data_points[..] else { panic!("{name}") };
-        assert_eq!((point.count, point.sum), (1, Some(sum)), "{name}");
-        assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1, "{name}");
-        let bucket = point.bucket_counts.iter().position(|n| *n == 1).unwrap();
-        let above = bucket == 0 || point.explicit_bounds[bucket - 1] < sum;
-        assert!(above && sum <= point.explicit_bounds[bucket], "{name}: bucket {bucket}");
-        assert_eq!(texts(&point.attributes), labels, "{name}");
-    }
-}
-
-#[test]
-fn the_receiving_side_reports_as_destination_and_knows_the_security() {
-    let tap = tap();
-    let inbound = Facts {
-        direction: Direction::Inbound,
-        client: party("web", "web-1", ""),
-        server: party("cart", "cart-1", "v3"),
-        protocol: Protocol::Grpc,
-        grpc_status: Some(5),
-        ..facts()
-    };
-    tap.call(&inbound, TOOK);
-    tap.collect(START, true);
-    let sent = Sent::of(&tap);
-    let labels = texts(&sent.requests()[0].attributes);
-    assert_has(
-        &labels,
-        &[
-            ("reporter", "destination"),
-            ("source_workload", "web"),
-            ("source_version", "unknown"),
-            ("source_canonical_revision", "latest"),
-            ("destination_service_name", "cart"),
-            ("request_protocol", "grpc"),
-            ("grpc_response_status", "5"),
-            ("connection_security_policy", "none"),
-        ],
-    );
-}
-
-#[test]
 fn a_call_leaves_a_client_span_with_opentelemetrys_names() {
     let tap = tap();
     tap.call(&Facts { retries: 1, ..facts() }, TOOK);
@@ -283,8 +184,13 @@ fn a_call_leaves_a_client_span_with_opentelemetrys_names() {
     let expected = [
         ("http.request.method", "POST"),
         ("url.path", "/orders/42"),
+        ("url.scheme", "http"),
         ("network.protocol.version", "1.1"),
+        ("network.peer.address", "10.0.0.7"),
+        ("http.request.body.size", "12"),
+        ("http.response.body.size", "345"),
         ("http.response.status_code", "200"),
+        ("http.request.resend_count", "1"),
         ("server.address", "10.0.0.7"),
         ("server.port", "8443"),
         ("weir.client", "cart"),
@@ -302,6 +208,65 @@ fn a_call_leaves_a_client_span_with_opentelemetrys_names() {
             [("service.name", "cart"), ("service.instance.id", "cart-1"), ("service.version", "v3")];
         assert_has(resource, &expected);
     }
+}
+
+#[test]
+fn a_span_says_what_is_rare_where_it_is_known() {
+    let tap = tap();
+    let facts = Facts {
+        direction: Direction::Inbound,
+        client: Arc::new(Party {
+            namespace: "shop".into(),
+            zone: "z1".into(),
+            principal: "spiffe://mesh/web".into(),
+            ..(*party("web", "web-1", "")).clone()
+        }),
+        method: Method::from_bytes("BREW".repeat(20).as_bytes()).unwrap(),
+        is_https: true,
+        security: crate::call::Security::MutualTls,
+        peer_address: Some("[2001:db8::1]:999".parse().unwrap()),
+        path_pattern: Some("/orders/*".into()),
+        route: Some("orders-v2".into()),
+        user_agent: Some(HeaderValue::from_static("curl/8")),
+        ..facts()
+    };
+    tap.call(&facts, TOOK);
+    tap.collect(START, false);
+    let sent = Sent::of(&tap);
+    assert_eq!(sent.spans[0].name, "HTTP /orders/*");
+    let original = "BREW".repeat(8);
+    let expected = [
+        ("http.request.method", "_OTHER"),
+        ("http.request.method_original", &original),
+        ("http.route", "/orders/*"),
+        ("weir.route", "orders-v2"),
+        ("url.scheme", "https"),
+        ("user_agent.original", "curl/8"),
+        ("client.address", "2001:db8::1"),
+        ("network.peer.address", "2001:db8::1"),
+        ("weir.client_namespace", "shop"),
+        ("weir.client_zone", "z1"),
+        ("weir.client_principal", "spiffe://mesh/web"),
+        ("weir.connection_security_policy", "mutual_tls"),
+    ];
+    assert_has(&texts(&sent.spans[0].attributes), &expected);
+    assert_has(&texts(&sent.logs[0].attributes), &expected);
+}
+
+#[test]
+fn a_share_of_the_calls_is_logged_and_whatever_went_wrong() {
+    let observe = Observe { exporting: true, sampled: Share::ALL, logged: Share::of(0.0) };
+    let tap = Tap::with(party("cart", "cart-1", ""), Clock::new(|| START), observe);
+    let with = |status, flags| Facts { status, flags, ..facts() };
+    for facts in [with(200, "-"), with(404, "-"), with(500, "-"), with(200, flag::RETRIES_SPENT)] {
+        tap.call(&facts, TOOK);
+    }
+    tap.collect(START, true);
+    let sent = Sent::of(&tap);
+    let logged: Vec<_> = sent.logs.iter().map(|log| texts(&log.attributes)).collect();
+    let statuses: Vec<_> = logged.iter().map(|log| &*log["http.response.status_code"]).collect();
+    assert_eq!((statuses, sent.spans.len()), (vec!["404", "500", "200"], 4));
+    assert_eq!(sent.requests().iter().map(count).sum::<i64>(), 4, "metrics count everything");
 }
 
 #[test]
@@ -485,9 +450,10 @@ fn an_edge_point_names_both_ends_the_replica_and_how_it_ended() {
 #[test]
 fn distant_buckets_keep_their_places() {
     let tap = tap();
-    let key = edge_key(&facts());
+    let facts = facts();
+    let key = edge_key(&facts);
     let latencies = [Duration::from_micros(200), TOOK, TOOK, Duration::from_secs(3)];
-    latencies.iter().for_each(|took| tap.edge(key.clone(), *took));
+    latencies.iter().for_each(|took| tap.edge(key, *took));
     tap.collect(START, false);
     let sent = Sent::of(&tap);
     let positive = sent.edge_points()[0].positive.as_ref().unwrap();
@@ -545,7 +511,7 @@ fn a_call_of_a_malformed_request_is_no_call_of_the_edge() {
 #[test]
 fn spans_of_a_trace_that_the_proxy_started_have_no_parent() {
     let tap = tap();
-    let trace = TraceContext::of(&HeaderMap::new(), &Chance::new(1, "t"));
+    let trace = TraceContext::of(&HeaderMap::new(), &Chance::new(1, "t"), Share::ALL);
     tap.call(&Facts { trace, ..facts() }, TOOK);
     tap.collect(START, false);
     let sent = Sent::of(&tap);

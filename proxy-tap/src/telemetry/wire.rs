@@ -25,6 +25,7 @@ pub(crate) trait Fields {
     fn bool_attribute(&mut self, field: u32, key: &str, value: bool);
 }
 
+#[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -33,104 +34,204 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// Bytes that a varint takes.
+#[inline]
+pub(crate) fn varint_len(value: u64) -> usize {
+    let bits = (value | 1).ilog2() as usize + 1;
+    bits.div_ceil(7)
+}
+
 /// The form that `sint32` fields have.
 pub(crate) fn zigzag(value: i32) -> u64 {
     u64::from(((value << 1) ^ (value >> 31)) as u32)
 }
 
+#[inline]
 fn tag(out: &mut Vec<u8>, field: u32, wire: u32) {
     put_varint(out, u64::from(field << 3 | wire));
 }
 
+/// What of a `KeyValue` comes before its value: `value` is the length of that `AnyValue`.
+#[inline]
+fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: usize) {
+    let lengths = varint_len(key.len() as u64) + varint_len(value as u64);
+    let length = 2 + lengths + key.len() + value;
+    out.reserve(length + 8);
+    tag(out, field, LENGTH);
+    put_varint(out, length as u64);
+    out.bytes(1, key.as_bytes());
+    tag(out, 2, LENGTH);
+    put_varint(out, value as u64);
+}
+
 impl Fields for Vec<u8> {
+    #[inline]
     fn varint(&mut self, field: u32, value: u64) {
         tag(self, field, VARINT);
         put_varint(self, value);
     }
 
+    #[inline]
     fn fixed32(&mut self, field: u32, value: u32) {
         tag(self, field, FIXED32);
         self.extend_from_slice(&value.to_le_bytes());
     }
 
+    #[inline]
     fn fixed64(&mut self, field: u32, value: u64) {
         tag(self, field, FIXED64);
         self.extend_from_slice(&value.to_le_bytes());
     }
 
+    #[inline]
     fn double(&mut self, field: u32, value: f64) {
         self.fixed64(field, value.to_bits());
     }
 
+    #[inline]
     fn bytes(&mut self, field: u32, value: &[u8]) {
         tag(self, field, LENGTH);
         put_varint(self, value.len() as u64);
         self.extend_from_slice(value);
     }
 
+    #[inline]
     fn message(&mut self, field: u32, fill: impl FnOnce(&mut Vec<u8>)) {
         tag(self, field, LENGTH);
         let at = self.len();
         self.push(0);
         fill(self);
-        let length = self.len() - at - 1;
-        if length < 0x80 {
-            self[at] = length as u8;
-        } else {
-            let mut prefix = Vec::with_capacity(5);
-            put_varint(&mut prefix, length as u64);
-            self.splice(at..=at, prefix);
-        }
+        finish_message(self, at);
     }
 
+    #[inline]
     fn text_attribute(&mut self, field: u32, key: &str, value: &str) {
         if value.is_empty() {
             return;
         }
-        self.message(field, |kv| {
-            kv.bytes(1, key.as_bytes());
-            kv.message(2, |any| any.bytes(1, value.as_bytes()));
-        });
+        attribute(self, field, key, 1 + varint_len(value.len() as u64) + value.len());
+        self.bytes(1, value.as_bytes());
     }
 
+    #[inline]
     fn int_attribute(&mut self, field: u32, key: &str, value: i64) {
-        self.message(field, |kv| {
-            kv.bytes(1, key.as_bytes());
-            kv.message(2, |any| any.varint(3, value as u64));
-        });
+        attribute(self, field, key, 1 + varint_len(value as u64));
+        self.varint(3, value as u64);
     }
 
+    #[inline]
     fn double_attribute(&mut self, field: u32, key: &str, value: f64) {
-        self.message(field, |kv| {
-            kv.bytes(1, key.as_bytes());
-            kv.message(2, |any| any.double(4, value));
-        });
+        attribute(self, field, key, 9);
+        self.double(4, value);
     }
 
+    #[inline]
     fn bool_attribute(&mut self, field: u32, key: &str, value: bool) {
-        self.message(field, |kv| {
-            kv.bytes(1, key.as_bytes());
-            kv.message(2, |any| any.varint(2, u64::from(value)));
-        });
+        attribute(self, field, key, 2);
+        self.varint(2, u64::from(value));
     }
 }
 
-/// An export request: `body` (fields of the innermost list, already tagged) inside its scope and
-/// resource. Traces, metrics and logs share these field numbers.
-pub(crate) fn request(resource: &[u8], body: &[u8]) -> Vec<u8> {
-    let scope = {
-        let mut scope = Vec::with_capacity(32);
-        scope.bytes(1, b"weir-proxy");
-        scope.bytes(2, env!("CARGO_PKG_VERSION").as_bytes());
-        scope
-    };
-    let mut inner = Vec::with_capacity(body.len() + 48);
-    inner.bytes(1, &scope);
-    inner.extend_from_slice(body);
-    let mut outer = Vec::with_capacity(inner.len() + resource.len() + 16);
-    outer.bytes(1, resource);
-    outer.bytes(2, &inner);
-    let mut request = Vec::with_capacity(outer.len() + 8);
-    request.bytes(1, &outer);
+/// Puts the length of the message that begins behind `at` there, where one byte is kept for it.
+fn finish_message(out: &mut Vec<u8>, at: usize) {
+    let length = out.len() - at - 1;
+    if length < 0x80 {
+        out[at] = length as u8;
+        return;
+    }
+    let more = varint_len(length as u64) - 1;
+    let end = out.len();
+    out.extend_from_slice(&[0; 9][..more]);
+    out.copy_within(at + 1..end, at + 1 + more);
+    let mut rest = length;
+    for byte in &mut out[at..at + more] {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    out[at + more] = rest as u8;
+}
+
+/// Gives the attributes in `block`, all of which are of one field below 16, to another one.
+pub(crate) fn retag(mut block: &mut [u8], field: u32) {
+    while let [tag, rest @ ..] = block {
+        *tag = (field << 3 | LENGTH) as u8;
+        let (mut length, mut at, mut shift) = (0_usize, 0, 0);
+        while let Some(byte) = rest.get(at) {
+            length |= usize::from(byte & 0x7f) << shift;
+            (at, shift) = (at + 1, shift + 7);
+            if *byte < 0x80 {
+                break;
+            }
+        }
+        block = rest.get_mut(at + length..).unwrap_or_default();
+    }
+}
+
+/// An export request: the `parts` of a body (fields of the innermost list, already tagged) inside their scope
+/// and resource. Traces, metrics and logs share these field numbers.
+pub(crate) fn request(resource: &[u8], parts: &[Vec<u8>]) -> Vec<u8> {
+    let mut scope = Vec::with_capacity(32);
+    scope.bytes(1, b"weir-proxy");
+    scope.bytes(2, env!("CARGO_PKG_VERSION").as_bytes());
+    let nested = |length: usize| 1 + varint_len(length as u64) + length;
+    let inner = nested(scope.len()) + parts.iter().map(Vec::len).sum::<usize>();
+    let outer = nested(resource.len()) + nested(inner);
+    let mut request = Vec::with_capacity(nested(outer));
+    for (field, length) in [(1, outer), (1, resource.len())] {
+        tag(&mut request, field, LENGTH);
+        put_varint(&mut request, length as u64);
+    }
+    request.extend_from_slice(resource);
+    tag(&mut request, 2, LENGTH);
+    put_varint(&mut request, inner as u64);
+    request.bytes(1, &scope);
+    parts.iter().for_each(|part| request.extend_from_slice(part));
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+    use opentelemetry_proto::tonic::trace::v1::Span;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lengths_of_any_size_are_right(key in "[a-z.]{1,200}", text in "\\PC{1,300}", long in 0_usize..40_000, n: i64) {
+            let mut span = Vec::new();
+            span.bytes(1, &vec![7; long]);
+            let at = span.len();
+            span.text_attribute(6, &key, &text);
+            span.int_attribute(6, &key, n);
+            span.double_attribute(6, &key, 0.5);
+            span.bool_attribute(6, &key, true);
+            retag(&mut span[at..], 9);
+            let mut outer = Vec::new();
+            outer.message(2, |message| message.extend_from_slice(&span));
+            // As a field of another message: number 2, its length, itself.
+            let mut rest = &outer[1..];
+            prop_assert_eq!(prost::decode_length_delimiter(&mut rest).unwrap(), span.len());
+            let decoded = Span::decode(rest).unwrap();
+            prop_assert_eq!(decoded.trace_id.len(), long);
+            let value = |kv: &KeyValue| kv.value.clone().unwrap().value.unwrap();
+            prop_assert!(decoded.attributes.iter().all(|kv| kv.key == key));
+            let values: Vec<_> = decoded.attributes.iter().map(value).collect();
+            prop_assert_eq!(values, [
+                any_value::Value::StringValue(text),
+                any_value::Value::IntValue(n),
+                any_value::Value::DoubleValue(0.5),
+                any_value::Value::BoolValue(true),
+            ]);
+        }
+
+        #[test]
+        fn the_length_of_a_varint_is_known_before(value: u64, shift in 0..64) {
+            let mut out = Vec::new();
+            put_varint(&mut out, value >> shift);
+            prop_assert_eq!(out.len(), varint_len(value >> shift));
+        }
+    }
 }

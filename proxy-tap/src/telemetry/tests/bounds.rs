@@ -12,7 +12,7 @@ fn label_sets_beyond_the_bound_are_folded_into_one_and_counted() {
     for i in 0..sets + 3 {
         let facts = Facts { server: party(&format!("s{i}"), "e", ""), ..facts() };
         tap.call(&facts, TOOK);
-        tap.edge(EdgeKey { client: format!("c{i}").into(), ..edge_key(&facts) }, TOOK);
+        tap.edge(EdgeKey { client: &party(&format!("c{i}"), "", ""), ..edge_key(&facts) }, TOOK);
     }
     // One that has its set keeps counting in it.
     tap.call(&Facts { server: party("s0", "e", ""), ..facts() }, TOOK);
@@ -52,15 +52,16 @@ fn without_a_collector_nothing_is_kept_but_the_counts_of_the_metrics_page() {
     (0..3).for_each(|_| tap.call(&facts(), TOOK));
     tap.edge(edge_key(&facts()), TOOK);
     assert_eq!(tap.waiting(), (0, 0));
-    assert!(lock(&tap.edges).take(START).is_none());
-    let rows = tap.metric_rows();
-    let (_, labels, value) = rows.iter().find(|(name, ..)| *name == "istio_requests_total").unwrap();
-    assert!(labels.contains("destination_service=\"payments\""), "{labels}");
-    assert!((*value - 3.0).abs() < f64::EPSILON);
+    assert!(tap.take_edges(START).is_none());
+    let families = tap.metric_families();
+    let family = |name: &str| families.iter().find(|family| family.name == name).unwrap();
+    let [requests] = &family("istio_requests_total").samples[..] else { panic!("{families:?}") };
+    assert!(requests.labels.contains("destination_service=\"payments\""), "{requests:?}");
+    assert!((requests.value - 3.0).abs() < f64::EPSILON);
     let mut last = 0.0;
-    for (_, labels, value) in rows.iter().filter(|row| row.0 == "istio_request_bytes_bucket") {
-        assert!(*value >= last, "{labels}: buckets are cumulative");
-        last = *value;
+    for sample in family("istio_request_bytes").samples.iter().filter(|sample| sample.suffix == "_bucket") {
+        assert!(sample.value >= last, "{sample:?}: buckets are cumulative");
+        last = sample.value;
     }
     assert!((last - 3.0).abs() < f64::EPSILON);
 }
