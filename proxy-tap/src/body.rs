@@ -1,4 +1,5 @@
-//! Bodies on their way through: requests that can be sent again, responses whose end is noticed.
+//! Bodies on their way through: from either protocol, requests that can be sent again, responses whose end is
+//! noticed.
 //!
 //! Nothing is collected; the only bytes kept are the first [`limits::RETRY_BODY_BYTES`] of a request that
 //! may be retried.
@@ -12,18 +13,119 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use weir_model::limits;
 
 use crate::attempt::Ending;
+use crate::http1::client::{Client, ResponseBody};
+use crate::http1::decode::may_trail;
+use crate::http1::encode::Source;
+use crate::http1::{Malformed, server};
+use crate::telemetry::Messages;
+use crate::tunnel::Tunnel;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("the other side broke off: {0}")]
-    Broken(#[from] hyper::Error),
+    Http2(#[from] hyper::Error),
+    #[error("the other side broke off: {0}")]
+    Broken(#[from] std::io::Error),
+    #[error("malformed body: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("the connection ended before the body did")]
+    Truncated,
     #[error("a newer attempt took the request over")]
     Superseded,
+}
+
+/// A body as it comes from the other side.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Empty,
+    /// Of a request over HTTP/1.
+    Request(server::RequestBody),
+    /// Of a response over HTTP/1.
+    Response(Box<ResponseBody>),
+    Http2(hyper::body::Incoming),
+    /// It broke off before it was passed on.
+    Broken,
+    /// None: the connection speaks another protocol from here on.
+    Upgraded(Box<Client>),
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty | Self::Upgraded(_) => Poll::Ready(None),
+            Self::Broken => Poll::Ready(Some(Err(BodyError::Truncated))),
+            Self::Request(body) => Pin::new(body).poll_frame(cx),
+            Self::Response(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map(proper_trailers).map_err(BodyError::from))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty | Self::Upgraded(_) => true,
+            Self::Broken => false,
+            Self::Request(body) => body.is_end_stream(),
+            Self::Response(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty | Self::Upgraded(_) => SizeHint::with_exact(0),
+            Self::Broken => SizeHint::default(),
+            Self::Request(body) => body.size_hint(),
+            Self::Response(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Counts what goes by of a request.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    bytes: Arc<AtomicU64>,
+    /// gRPC messages, where it is gRPC.
+    messages: Option<(Arc<AtomicU64>, Messages)>,
+}
+
+impl Counter {
+    pub(crate) fn new(bytes: Arc<AtomicU64>, messages: Option<Arc<AtomicU64>>) -> Self {
+        Self { bytes, messages: messages.map(|count| (count, Messages::default())) }
+    }
+
+    fn saw(&mut self, data: &[u8]) {
+        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let Some((count, messages)) = &mut self.messages {
+            count.fetch_add(messages.feed(data), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Of trailers those that may be.
+fn proper_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let improper: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+            for name in improper {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(other) => other,
+    }
 }
 
 /// A request body as an upstream connection sends it.
@@ -32,7 +134,9 @@ pub(crate) enum RequestBody {
     /// Nothing.
     Empty,
     /// Passed on as it comes, and counted.
-    Once(Incoming, Arc<AtomicU64>),
+    Once(Incoming, Counter),
+    /// All of it, at once.
+    Whole(Option<Bytes>),
     /// Passed on and remembered.
     Again { source: Arc<Replay>, attempt: u32, next: usize },
 }
@@ -41,12 +145,12 @@ pub(crate) enum RequestBody {
 #[derive(Debug)]
 pub(crate) struct Replay {
     inner: Mutex<Remembered>,
-    counter: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 struct Remembered {
     body: Incoming,
+    counter: Counter,
     frames: Vec<Bytes>,
     trailers: Option<HeaderMap>,
     size: usize,
@@ -57,9 +161,10 @@ struct Remembered {
 }
 
 impl Replay {
-    pub(crate) fn new(body: Incoming, counter: Arc<AtomicU64>) -> Arc<Self> {
+    pub(crate) fn new(body: Incoming, counter: Counter) -> Arc<Self> {
         let inner = Remembered {
             body,
+            counter,
             frames: Vec::new(),
             trailers: None,
             size: 0,
@@ -67,7 +172,7 @@ impl Replay {
             ended: false,
             attempt: 0,
         };
-        Arc::new(Self { inner: Mutex::new(inner), counter })
+        Arc::new(Self { inner: Mutex::new(inner) })
     }
 
     /// Whether all that has gone by is remembered.
@@ -91,7 +196,6 @@ impl Remembered {
         &mut self,
         cx: &mut Context<'_>,
         next: &mut usize,
-        counter: &AtomicU64,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(data) = self.frames.get(*next) {
             *next += 1;
@@ -109,7 +213,7 @@ impl Remembered {
         };
         let frame = frame?;
         if let Some(data) = frame.data_ref() {
-            counter.fetch_add(data.len() as u64, Ordering::Relaxed);
+            self.counter.saw(data);
             self.remember(data);
             *next = self.frames.len();
         } else if let Some(trailers) = frame.trailers_ref() {
@@ -142,26 +246,28 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Once(body, counter) => {
                 let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
                 if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()).and_then(Frame::data_ref) {
-                    counter.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    counter.saw(data);
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+                Poll::Ready(frame)
             }
             Self::Again { source, attempt, next } => {
                 let mut inner = source.inner.lock().unwrap_or_else(PoisonError::into_inner);
                 if inner.attempt != *attempt {
                     return Poll::Ready(Some(Err(BodyError::Superseded)));
                 }
-                inner.poll(cx, next, &source.counter)
+                inner.poll(cx, next)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Whole(None) => true,
+            Self::Whole(Some(bytes)) => bytes.is_empty(),
             Self::Once(body, _) => body.is_end_stream(),
             Self::Again { source, next, .. } => {
                 let inner = source.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,7 +278,8 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Whole(None) => SizeHint::with_exact(0),
+            Self::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Self::Once(body, _) => body.size_hint(),
             Self::Again { source, next, .. } => {
                 let inner = source.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,6 +300,8 @@ pub(crate) enum ReplyBody {
     Full(Full<Bytes>),
     /// From upstream; reports how the call ended.
     Observed { body: Incoming, ending: Option<Box<Ending>> },
+    /// None: caller and endpoint speak another protocol from here on.
+    Tunnel(Box<Tunnel>),
 }
 
 impl ReplyBody {
@@ -212,13 +321,14 @@ impl ReplyBody {
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (body, ending) = match self.get_mut() {
+            Self::Tunnel(_) => return Poll::Ready(None),
             Self::Full(full) => {
                 return Pin::new(full).poll_frame(cx).map_err(|never| match never {});
             }
@@ -231,7 +341,7 @@ impl Body for ReplyBody {
         match &frame {
             Some(Ok(part)) => {
                 if let Some(data) = part.data_ref() {
-                    open.received(data.len());
+                    open.received(data);
                 }
                 let last = part.is_trailers() || body.is_end_stream();
                 if last && let Some(open) = ending.take() {
@@ -255,6 +365,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(full) => full.is_end_stream(),
+            Self::Tunnel(_) => true,
             Self::Observed { body, .. } => body.is_end_stream(),
         }
     }
@@ -262,7 +373,21 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(full) => full.size_hint(),
+            Self::Tunnel(_) => SizeHint::with_exact(0),
             Self::Observed { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl Source for RequestBody {
+    fn progress(&mut self, _cx: &mut Context<'_>) {}
+}
+
+impl Source for ReplyBody {
+    /// A server may read a request only as far as its response is read.
+    fn progress(&mut self, cx: &mut Context<'_>) {
+        if let Self::Observed { body: Incoming::Response(body), .. } = self {
+            body.progress(cx);
         }
     }
 }

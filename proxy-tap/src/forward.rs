@@ -1,22 +1,23 @@
 //! What inbound and outbound share: taking a request apart, and putting it together for an attempt.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, UPGRADE, USER_AGENT};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
-use hyper::body::{Body, Incoming};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
 
 use crate::attempt::{Attempt, Ending};
-use crate::body::{ReplyBody, RequestBody};
-use crate::call::{Call, Direction, Facts, Party, flag, grpc_status, protocol_of};
+use crate::body::{Counter, Incoming, ReplyBody, RequestBody};
+use crate::call::{Call, Direction, Facts, Party, grpc_status, protocol_of};
 use crate::config::Protocol;
 use crate::headers;
-use crate::pool::Lease;
+use crate::http1::head::upgrade;
 use crate::run::Proxy;
+use crate::telemetry::Messages;
 use crate::trace::TraceContext;
+use crate::tunnel::Tunnel;
 
 /// The head of a request, ready to be sent any number of times.
 #[derive(Debug)]
@@ -25,12 +26,18 @@ pub(crate) struct Head {
     pub(crate) target: PathAndQuery,
     pub(crate) authority: HeaderValue,
     pub(crate) headers: HeaderMap,
+    /// The protocol that the connection is to change to.
+    pub(crate) upgrade: Option<HeaderValue>,
 }
 
 impl Head {
     /// Takes `parts` apart; fields of this hop are dropped.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { method, uri, mut headers, .. } = parts;
+        let Parts { method, uri, mut headers, version, .. } = parts;
+        if version == Version::HTTP_2 {
+            headers::join_cookies(&mut headers);
+        }
+        let upgrade = upgrade(&headers);
         headers::strip_hop_by_hop(&mut headers);
         let host = headers.remove(HOST);
         let uri = uri.into_parts();
@@ -38,33 +45,48 @@ impl Head {
         let target_authority = uri.authority.and_then(|a| HeaderValue::from_str(a.as_str()).ok());
         Self {
             method,
-            target: uri.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
+            target: uri.path_and_query.and_then(rooted).unwrap_or_else(|| PathAndQuery::from_static("/")),
             authority: target_authority.or(host).unwrap_or_else(|| HeaderValue::from_static("")),
             headers,
+            upgrade,
         }
     }
 
-    /// The request for one attempt, in the form `protocol` needs.
-    pub(crate) fn request(&self, protocol: Protocol, body: RequestBody) -> Request<RequestBody> {
+    /// The head of a copy, whose host says that it is one.
+    pub(crate) fn shadow(&self) -> Self {
+        let mut host = self.authority.as_bytes().to_vec();
+        let end = host.iter().position(|b| *b == b':').unwrap_or(host.len());
+        host.splice(end..end, *b"-shadow");
+        Self {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            authority: HeaderValue::from_bytes(&host).unwrap_or_else(|_| self.authority.clone()),
+            headers: self.headers.clone(),
+            upgrade: None,
+        }
+    }
+
+    /// The request for one attempt, as HTTP/2 has it.
+    pub(crate) fn http2_request(&self, body: RequestBody) -> Request<RequestBody> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
-        match protocol {
-            Protocol::Http => {
-                request.headers_mut().insert(HOST, self.authority.clone());
-                *request.uri_mut() = Uri::from(self.target.clone());
-            }
-            Protocol::Grpc => {
-                let mut uri = http::uri::Parts::default();
-                uri.scheme = Some(Scheme::HTTP);
-                let authority = Authority::try_from(self.authority.as_bytes());
-                uri.authority = Some(authority.unwrap_or_else(|_| Authority::from_static("localhost")));
-                uri.path_and_query = Some(self.target.clone());
-                *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-                *request.version_mut() = Version::HTTP_2;
-            }
-        }
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(Scheme::HTTP);
+        let authority = Authority::try_from(self.authority.as_bytes());
+        uri.authority = Some(authority.unwrap_or_else(|_| Authority::from_static("localhost")));
+        uri.path_and_query = Some(self.target.clone());
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
         request
+    }
+}
+
+/// The target with the path that an absolute one such as `http://a?q` leaves out (RFC 9112 section 3.2.1).
+fn rooted(target: PathAndQuery) -> Option<PathAndQuery> {
+    match target.as_str() {
+        text if text.starts_with('?') => format!("/{text}").parse().ok(),
+        _ => Some(target),
     }
 }
 
@@ -76,27 +98,16 @@ pub(crate) fn begin(
     client: Arc<Party>,
     server: Arc<Party>,
 ) -> Call {
+    let trace = TraceContext::of(&parts.headers, &proxy.chance, proxy.tap.sampled());
+    let protocol = protocol_of(&parts.headers);
     let facts = Facts {
-        direction,
-        client,
-        server,
-        protocol: protocol_of(&parts.headers),
+        protocol,
+        request_messages: (protocol == Protocol::Grpc).then(Arc::default),
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
         version: parts.version,
-        trace: TraceContext::of(&parts.headers, &proxy.chance),
-        started_at: proxy.clock.now(),
-        started: tokio::time::Instant::now(),
-        address: None,
-        status: 0,
-        grpc_status: None,
-        flags: flag::NONE,
-        refusal: None,
-        retries: 0,
-        probe: false,
-        request_bytes: Arc::new(AtomicU64::new(0)),
-        response_bytes: 0,
-        head_after: None,
+        user_agent: parts.headers.get(USER_AGENT).cloned(),
+        ..Facts::new(direction, client, server, trace, proxy.clock.now())
     };
     Call::new(Arc::clone(&proxy.tap), facts)
 }
@@ -106,24 +117,33 @@ pub(crate) fn once(body: Incoming, call: &Call) -> RequestBody {
     if body.is_end_stream() {
         return RequestBody::Empty;
     }
-    RequestBody::Once(body, Arc::clone(&call.facts.request_bytes))
+    let (bytes, messages) = (Arc::clone(&call.facts.request_bytes), call.facts.request_messages.clone());
+    RequestBody::Once(body, Counter::new(bytes, messages))
 }
 
 /// Passes a response on, and notices how it ends.
-pub(crate) fn pass_on(
-    response: Response<Incoming>,
-    mut call: Call,
-    attempt: Attempt,
-    lease: Lease,
-) -> Response<ReplyBody> {
+pub(crate) fn pass_on(response: Response<Incoming>, mut call: Call, attempt: Attempt) -> Response<ReplyBody> {
     let (mut parts, body) = response.into_parts();
+    let protocol =
+        parts.headers.get(UPGRADE).filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS).cloned();
     headers::strip_hop_by_hop(&mut parts.headers);
     let facts = &mut call.facts;
     facts.status = parts.status.as_u16();
     facts.grpc_status = grpc_status(&parts.headers);
     facts.head_after = Some(facts.started.elapsed());
+    if parts.status == StatusCode::NO_CONTENT {
+        // There is nothing that it could be the length of (RFC 9110 section 8.6).
+        parts.headers.remove(CONTENT_LENGTH);
+    }
     // The listener that serves the caller has its own version and sets it.
     parts.version = Version::default();
-    let ending = Box::new(Ending { call, attempt, lease });
-    Response::from_parts(parts, ReplyBody::observed(body, ending))
+    let ending = Box::new(Ending { call, attempt, messages: Messages::default() });
+    let body = match body {
+        Incoming::Upgraded(client) => {
+            parts.headers.extend(protocol.map(|protocol| (UPGRADE, protocol)));
+            ReplyBody::Tunnel(Box::new(Tunnel { up: client.conn, ending }))
+        }
+        body => ReplyBody::observed(body, ending),
+    };
+    Response::from_parts(parts, body)
 }

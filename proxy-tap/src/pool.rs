@@ -1,22 +1,35 @@
-//! Connections to one endpoint: idle HTTP/1.1 ones to take and give back, and one shared HTTP/2 one.
+//! Connections to one endpoint: idle HTTP/1.1 ones to take and give back, and one shared HTTP/2 one; of each
+//! worker its own, since a connection is served best where it was opened.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use http::Response;
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::time::{Instant, timeout};
 use weir_model::limits;
 
-use crate::body::RequestBody;
+use crate::body::{Incoming, RequestBody};
 use crate::config::Protocol;
+use crate::dial::{self, Dialled};
+use crate::forward::Head;
+use crate::http1::client::{self, Client, NoResponse};
+use crate::io::{Conn, Io, Tcp};
+use crate::tls::{self, Identity};
+use crate::upstream::Connecting;
+use crate::worker;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// An end that is silent for so long is asked whether it is still there.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(20))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(3);
 /// Idle connections older than this are closed: servers close theirs after about a minute.
 const IDLE: Duration = Duration::from_secs(30);
 /// HTTP/2 receive windows; the connection's is larger, so that one stream cannot starve the others.
@@ -32,74 +45,90 @@ pub(crate) enum SendError {
     #[error("`{address}` refused the stream")]
     RefusedStream { address: Arc<str> },
     #[error("`{address}` broke off before it answered: {source}")]
-    Reset { address: Arc<str>, source: hyper::Error },
+    Reset { address: Arc<str>, source: Box<dyn std::error::Error + Send + Sync> },
+    /// The caller's request broke off.
+    #[error("the request broke off")]
+    RequestCut,
 }
 
-#[derive(Debug)]
-struct Idle {
-    sender: http1::SendRequest<RequestBody>,
-    since: Instant,
-}
+type Http2 = http2::SendRequest<RequestBody>;
 
 /// The connections to one address.
 #[derive(Debug)]
 pub(crate) struct Pool {
     address: Arc<str>,
-    idle: Mutex<Vec<Idle>>,
-    shared: Mutex<Option<http2::SendRequest<RequestBody>>>,
+    security: Option<Security>,
+    mark: Option<u32>,
+    dialled: Option<Arc<Dialled>>,
+    workers: Box<[Worker]>,
 }
 
-/// What to give back once a response was read to its end.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pool: Arc<Pool>,
-    sender: Option<http1::SendRequest<RequestBody>>,
+/// Connections are encrypted.
+#[derive(Debug, Clone)]
+struct Security {
+    /// Who the proxy is.
+    identity: Arc<Identity>,
+    /// Who the endpoint has to prove to be; `None` where the service's name cannot stand in a certificate.
+    name: Option<ServerName<'static>>,
 }
 
-impl Lease {
-    /// The connection may serve another request. Without this call it is closed.
-    pub(crate) fn release(mut self) {
-        if let Some(sender) = self.sender.take() {
-            self.pool.put(sender);
-        }
-    }
+#[derive(Debug, Default)]
+struct Worker {
+    #[allow(clippy::vec_box, reason = "a connection goes in and out as it is, in its box")]
+    idle: Mutex<Vec<Box<Client>>>,
+    shared: Mutex<Option<Http2>>,
 }
 
 impl Pool {
-    pub(crate) fn new(address: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { address, idle: Mutex::default(), shared: Mutex::default() })
+    /// The connections to an endpoint of `service`.
+    pub(crate) fn new(address: Arc<str>, service: &str, connecting: &Connecting) -> Arc<Self> {
+        let workers = (0..connecting.workers.max(1)).map(|_| Worker::default()).collect();
+        let secure = |identity: &Arc<Identity>| Security {
+            identity: Arc::clone(identity),
+            name: tls::server_name(service),
+        };
+        let security = connecting.identity.as_ref().map(secure);
+        let (mark, dialled) = (connecting.mark, connecting.dialled.clone());
+        Arc::new(Self { address, security, mark, dialled, workers })
+    }
+
+    /// Whether connections are encrypted.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.security.is_some()
     }
 
     /// Sends a request and waits for the head of the response.
     pub(crate) async fn send(
         self: &Arc<Self>,
         protocol: Protocol,
-        request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        head: &Head,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, SendError> {
         match protocol {
-            Protocol::Http => self.send_http1(request).await,
-            Protocol::Grpc => self.send_http2(request).await,
+            _ if head.upgrade.is_some() => self.send_http1(head, body).await,
+            Protocol::Http | Protocol::Tcp => self.send_http1(head, body).await,
+            Protocol::Http2 | Protocol::Grpc => self.send_http2(head, body).await,
         }
     }
 
     async fn send_http1(
         self: &Arc<Self>,
-        mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        head: &Head,
+        mut body: RequestBody,
+    ) -> Result<Response<Incoming>, SendError> {
         loop {
-            let (mut sender, fresh) = match self.take() {
-                Some(sender) => (sender, false),
+            let (client, fresh) = match self.take() {
+                Some(client) => (client, false),
                 None => (self.connect_http1().await?, true),
             };
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    let lease = Lease { pool: Arc::clone(self), sender: Some(sender) };
-                    return Ok((response, lease));
-                }
-                Err(mut error) => match error.take_message() {
-                    // An idle connection that the server had closed: nothing was sent.
-                    Some(unsent) if !fresh => request = unsent,
-                    _ => return Err(self.failed(error.into_error())),
+            match client::send(client, head, body, self).await {
+                Ok(response) => return Ok(response),
+                Err(unanswered) => match (unanswered.error, unanswered.body) {
+                    (NoResponse::RequestCut, _) => return Err(SendError::RequestCut),
+                    // An idle connection that the server closed just now. Of a request that may not be
+                    // repeated it is not known whether it was processed.
+                    (_, Some(unsent)) if !fresh && head.method.is_idempotent() => body = unsent,
+                    (error, _) => return Err(self.reset(error)),
                 },
             }
         }
@@ -107,93 +136,125 @@ impl Pool {
 
     async fn send_http2(
         self: &Arc<Self>,
-        mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        head: &Head,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, SendError> {
+        let mut request = head.http2_request(body);
         loop {
-            let current = lock(&self.shared).clone().filter(|sender| !sender.is_closed());
+            let current = lock(&self.own().shared).clone().filter(|sender| !sender.is_closed());
             let (mut sender, fresh) = match current {
                 Some(sender) => (sender, false),
                 None => (self.connect_http2().await?, true),
             };
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, Lease { pool: Arc::clone(self), sender: None })),
+                Ok(response) => return Ok(response.map(Incoming::Http2)),
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) if !fresh => {
-                        *lock(&self.shared) = None;
-                        request = unsent;
-                    }
-                    _ => return Err(self.failed(error.into_error())),
+                    // The connection is closed by now, so it is not taken again.
+                    Some(unsent) if !fresh => request = unsent,
+                    // It never left.
+                    Some(_) => return Err(SendError::RefusedStream { address: Arc::clone(&self.address) }),
+                    None => return Err(self.failed(error.into_error())),
                 },
             }
         }
     }
 
     fn failed(&self, source: hyper::Error) -> SendError {
-        let address = Arc::clone(&self.address);
-        if refused_stream(&source) {
-            return SendError::RefusedStream { address };
-        }
-        SendError::Reset { address, source }
-    }
-
-    async fn connect(&self) -> Result<TokioIo<TcpStream>, SendError> {
-        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&*self.address)).await;
-        let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).and_then(|stream| {
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        });
-        let failed = |source| SendError::Connect { address: Arc::clone(&self.address), source };
-        stream.map(TokioIo::new).map_err(failed)
-    }
-
-    async fn connect_http1(&self) -> Result<http1::SendRequest<RequestBody>, SendError> {
-        let io = self.connect().await?;
-        let handshake = http1::Builder::new().max_buf_size(limits::HEADER_BYTES).handshake(io).await;
-        let (sender, connection) = handshake.map_err(|error| self.failed(error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
+        match http2_error(&source) {
+            Some(error) if is_unprocessed(error) => {
+                SendError::RefusedStream { address: Arc::clone(&self.address) }
             }
-        });
-        Ok(sender)
+            // Reset from here, which is how a body ends that broke off at the caller.
+            Some(error) if error.is_reset() && !error.is_remote() && !error.is_library() => {
+                SendError::RequestCut
+            }
+            _ => self.reset(source),
+        }
     }
 
-    async fn connect_http2(&self) -> Result<http2::SendRequest<RequestBody>, SendError> {
-        let io = self.connect().await?;
-        let handshake = http2::Builder::new(TokioExecutor::new())
+    fn reset(&self, source: impl std::error::Error + Send + Sync + 'static) -> SendError {
+        SendError::Reset { address: Arc::clone(&self.address), source: Box::new(source) }
+    }
+
+    /// A new connection, for bytes.
+    pub(crate) async fn connect(&self, http2: bool) -> Result<Conn, SendError> {
+        let connecting = async {
+            let stream = dial::open(&self.address, self.mark).await?;
+            stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+            let own = self.dialled.as_ref().map(|dialled| dialled.note(&stream)).transpose()?;
+            let tcp = Tcp::dialled(stream, own);
+            Ok(Conn::new(match &self.security {
+                None => Io::Tcp(tcp),
+                Some(Security { identity, name: Some(name) }) => identity.connect(name, http2, tcp).await?,
+                Some(Security { name: None, .. }) => {
+                    let problem = "the service's name cannot stand in a certificate";
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+                }
+            }))
+        };
+        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+        let failed = |source| SendError::Connect { address: Arc::clone(&self.address), source };
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)
+    }
+
+    async fn connect_http1(&self) -> Result<Box<Client>, SendError> {
+        let conn = self.connect(false).await?;
+        Ok(Box::new(Client { conn, served: 0, since: Instant::now() }))
+    }
+
+    async fn connect_http2(&self) -> Result<Http2, SendError> {
+        let io = TokioIo::new(self.connect(true).await?);
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(limits::HEADER_BYTES as u32)
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .handshake(io)
-            .await;
-        let (sender, connection) = handshake.map_err(|error| self.failed(error))?;
+            .keep_alive_timeout(Duration::from_secs(5));
+        if self.is_secure() {
+            // Another proxy. A gRPC server would take pings every 20 s for abuse and end a connection that is quiet
+            // otherwise: it allows one in five minutes (gRPC proposal A8). TCP asks there instead.
+            builder.keep_alive_interval(Duration::from_secs(20));
+        }
+        let (sender, connection) = builder.handshake(io).await.map_err(|error| self.failed(error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        *lock(&self.shared) = Some(sender.clone());
+        *lock(&self.own().shared) = Some(sender.clone());
         Ok(sender)
     }
 
-    fn take(&self) -> Option<http1::SendRequest<RequestBody>> {
-        let mut idle = lock(&self.idle);
-        let now = Instant::now();
-        idle.retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < IDLE);
-        let ready = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        Some(idle.swap_remove(ready).sender)
+    fn own(&self) -> &Worker {
+        &self.workers[worker::current().min(self.workers.len() - 1)]
     }
 
-    fn put(&self, sender: http1::SendRequest<RequestBody>) {
-        if sender.is_closed() {
-            return;
+    /// The connection that was used last, if it is still good.
+    fn take(&self) -> Option<Box<Client>> {
+        let now = Instant::now();
+        loop {
+            let mut client = lock(&self.own().idle).pop()?;
+            if now.saturating_duration_since(client.since) < IDLE && client.conn.is_quiet() {
+                return Some(client);
+            }
         }
-        let mut idle = lock(&self.idle);
+    }
+
+    /// Takes a connection back that may serve another request.
+    pub(crate) fn put(&self, mut client: Box<Client>) {
+        client.since = Instant::now();
+        let mut idle = lock(&self.own().idle);
         if idle.len() < limits::IDLE_CONNECTIONS {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(client);
+        }
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub(crate) fn expire(&self, now: Instant) {
+        for worker in &self.workers {
+            lock(&worker.idle).retain(|client| now.saturating_duration_since(client.since) < IDLE);
         }
     }
 }
@@ -202,15 +263,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the server sent `REFUSED_STREAM`, or named a last stream before this one when it went away
-/// (RFC 9113 section 8.7): either way the request was not processed.
-fn refused_stream(error: &hyper::Error) -> bool {
+fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = source {
-        if let Some(error) = current.downcast_ref::<h2::Error>() {
-            return error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        if let Some(error) = current.downcast_ref() {
+            return Some(error);
         }
         source = current.source();
     }
-    false
+    None
 }
+
+/// Whether the server sent `REFUSED_STREAM`, or named a last stream before this one when it went away
+/// (RFC 9113 section 8.7): either way the request was not processed. Streams up to the last one end by themselves,
+/// or with the connection, which is an error of another kind.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote())
+}
+
+#[cfg(test)]
+mod tests;
