@@ -28,10 +28,11 @@ use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, fmt, reload};
 use weir_collector::decode::{self, DeltaState, Series, Signal};
 use weir_model::prometheus::Otlp;
 use weir_model::{Clock, TenantId, limits};
+use weir_proxy_tap::LogFilter;
 use weir_storage::{Storage, WriteBatch};
 
 use crate::export::{self, Outcome};
@@ -53,6 +54,17 @@ const BATCH_DELAY: Duration = Duration::from_secs(2);
 /// Sends log lines to stderr: `WEIR_LOG` says which (as `RUST_LOG` would), `quiet` when it is not set.
 pub(crate) fn start_log(quiet: &str) {
     start(quiet, &Settings::default());
+}
+
+/// [`start_log`] for a proxy, whose admin page may change which lines there are.
+pub(crate) fn start_proxy_log() -> LogFilter {
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    if tracing_subscriber::registry().with(lines).try_init().is_err() {
+        tracing::debug!("the log was started before");
+    }
+    LogFilter::reloading(handle)
 }
 
 /// [`start_log`], and makes own spans where `settings` ask for them: they come out of the outbox.

@@ -21,13 +21,18 @@ impl Chance {
 
     /// The next number in 0 to 1, 1 excluded.
     pub(crate) fn f64(&self) -> f64 {
-        (self.u64() >> 11) as f64 / (1_u64 << 53) as f64
+        fraction(self.u64())
     }
 
     /// Whether an event of this probability happens.
     pub(crate) fn happens(&self, probability: f64) -> bool {
         probability >= 1.0 || self.f64() < probability
     }
+}
+
+/// A uniform random number as one in 0 to 1, 1 excluded.
+pub(crate) fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 pub(crate) fn mix(seed: u64) -> u64 {

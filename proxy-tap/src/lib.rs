@@ -9,22 +9,53 @@
 //! endpoints it knows and breaks by what it sees itself. It reads no clock and no environment.
 
 pub mod config;
+/// For fuzzing alone.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod run;
+mod takeover;
 
 mod body;
+mod capture;
+mod connect;
+mod detect;
+mod dial;
+mod doors;
+mod drain;
+mod explicit;
 mod forward;
 mod headers;
+mod http1;
+mod http2;
 mod inbound;
+mod io;
 mod listen;
+mod mirror;
 mod outbound;
 mod reply;
 
+mod discovery;
+mod sending;
+mod services;
+mod sources;
+
+mod applied;
 mod attempt;
 mod balance;
 mod breaker;
+#[allow(dead_code, reason = "the paths of requests that ask it are being written")]
+mod concurrency;
+#[allow(dead_code, reason = "the part that starts a service's tasks is being written")]
+mod health;
 mod pool;
 mod retry;
+mod route;
+mod tcp;
+mod tls;
+mod tunnel;
 mod upstream;
+mod worker;
 
 mod admin;
 mod call;
@@ -33,5 +64,11 @@ mod mesh;
 mod telemetry;
 mod trace;
 
-pub use config::{Config, ConfigMistake, ProxyArgs};
+#[doc(hidden)]
+pub use balance::bench::BalanceBench;
+pub use breaker::measure as measure_breaker;
+pub use config::{Config, ConfigMistake, LogFilter, ProxyArgs};
 pub use run::{Running, StartError, start};
+pub use takeover::TakeoverError;
+#[doc(hidden)]
+pub use telemetry::measure;

@@ -5,8 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, reload};
 use weir_model::{Clock, UnixNanos};
-use weir_proxy_tap::{ProxyArgs, Running, start};
+use weir_proxy_tap::{Config, LogFilter, ProxyArgs, Running, start};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,11 +24,9 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = start_log();
     let config = match Command::parse().proxy.into_config() {
-        Ok(config) => config,
+        Ok(config) => Config { log: Some(log), ..config },
         Err(mistakes) => {
             for mistake in mistakes {
                 eprintln!("weir-proxy: {mistake}");
@@ -50,18 +52,36 @@ fn main() -> ExitCode {
     })
 }
 
+/// Sends log lines to stderr; what is returned changes which.
+fn start_log() -> LogFilter {
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    tracing_subscriber::registry().with(lines).init();
+    LogFilter::reloading(handle)
+}
+
 async fn serve(running: Running) -> ExitCode {
+    let signals = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("weir-proxy: no signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     eprintln!("{}", running.ready_line());
-    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    match terminate {
-        Ok(mut terminate) => tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        },
-        Err(_) => drop(tokio::signal::ctrl_c().await),
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = running.leaving() => {}
     }
-    running.shutdown().await;
-    ExitCode::SUCCESS
+    tokio::select! {
+        () = running.shutdown() => ExitCode::SUCCESS,
+        // Whoever says it twice does not want to wait.
+        _ = terminate.recv() => std::process::exit(130),
+        _ = interrupt.recv() => std::process::exit(130),
+    }
 }
 
 fn wall_clock() -> UnixNanos {

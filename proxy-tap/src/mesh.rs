@@ -22,6 +22,7 @@ use weir_model::mesh::{FromProxy, HintAck, Registration, Renewal, Withdrawal, fr
 
 use crate::breaker::Answer;
 use crate::run::Proxy;
+use crate::upstream::Origin;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -150,7 +151,7 @@ async fn join(
 }
 
 fn registration(proxy: &Proxy, advertised: Option<String>) -> Registration {
-    let asked = proxy.upstreams.iter().filter(|upstream| !upstream.is_static);
+    let asked = proxy.services.all().into_iter().filter(|upstream| upstream.origin == Origin::Registry);
     Registration {
         instance: proxy.identity.instance.to_string(),
         service: proxy.identity.service.to_string(),

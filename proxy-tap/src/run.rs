@@ -1,31 +1,51 @@
 //! Puts one proxy together, runs it, and takes it down in order.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
-use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
-use weir_model::Clock;
+use weir_model::policy::destination::OutlierDetection;
+use weir_model::policy::{Policy, Resolve};
+use weir_model::{Clock, policy};
 
+use crate::applied::Applied;
+use crate::balance::Rules;
 use crate::breaker::{Answers, Breakers, Settings};
 use crate::call::Party;
 use crate::chance::Chance;
-use crate::config::{Config, StaticEndpoint};
-use crate::retry::Budget;
-use crate::telemetry::{self, Exporter, Tap};
-use crate::upstream::{Endpoint, Upstream};
-use crate::{admin, headers, inbound, listen, mesh, outbound};
+use crate::config::Config;
+use crate::dial::{self, Dialled, ToCollector};
+use crate::doors::{self, Bound, Door};
+use crate::drain::{Drain, Tally, Why};
+use crate::http1::Malformed;
+use crate::mirror::Mirrors;
+use crate::route::Buckets;
+use crate::services::Services;
+use crate::sources::Sources;
+use crate::takeover::{self, Held, Offer, Predecessor, TakeoverError};
+use crate::telemetry::{self, Exporter, Observe, Tap};
+use crate::tls::{Identity, TlsError};
+use crate::trace::Share;
+use crate::upstream::{Connecting, Endpoint, Origin, Upstream};
+use crate::{headers, mesh, sources, worker};
 
-/// How long requests in flight may take to end when the proxy stops.
-const DRAIN: Duration = Duration::from_secs(5);
 /// How often breakers look at the clock.
 const BREAKER_TICK: Duration = Duration::from_millis(100);
+
+/// How long a new process that takes over waits to hear where its services are.
+const LEARNING: Duration = Duration::from_secs(2);
+/// How often idle connections are looked through.
+const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +63,30 @@ pub enum StartError {
     /// The collector's address is not one.
     #[error("`{0}` is not an address of a collector; give --collector host:port or none")]
     Collector(String),
+    /// Certificate, key or authorities cannot be used.
+    #[error("no encryption: {0}")]
+    Tls(#[from] TlsError),
+    /// Connections cannot be marked.
+    #[error(
+        "cannot mark connections with {mark}: {source}; give the process CAP_NET_ADMIN, or leave --mark out"
+    )]
+    Mark {
+        /// The mark.
+        mark: u32,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A worker's thread could not be started.
+    #[error("cannot start a worker: {0}")]
+    Worker(io::Error),
+    /// The process before keeps its listeners, or the next one could not get at these.
+    #[error("no hand-over by `{path}` (--takeover): {source}", path = .path.display())]
+    Takeover {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: TakeoverError,
+    },
 }
 
 /// What every task of a proxy shares.
@@ -50,22 +94,149 @@ pub enum StartError {
 pub(crate) struct Proxy {
     pub(crate) config: Config,
     pub(crate) identity: Arc<Party>,
+    /// Who the proxy is to others, with encryption.
+    pub(crate) own_identity: Option<Arc<Identity>>,
     /// What other proxies are told in the peer header.
     pub(crate) peer: HeaderValue,
     pub(crate) clock: Clock,
     pub(crate) chance: Arc<Chance>,
     pub(crate) tap: Arc<Tap>,
-    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) services: Services,
     pub(crate) mesh: mesh::Status,
     /// Answers to hints that wait for the mesh stream.
     pub(crate) answers: Arc<Answers>,
     pub(crate) started: Instant,
-    budget: Mutex<Budget>,
+    /// Where inbound requests arrive.
+    pub(crate) inbound: Option<SocketAddr>,
+    /// Its own connections, where others are captured.
+    pub(crate) dialled: Option<Arc<Dialled>>,
+    /// The connections of each listener.
+    pub(crate) tallies: Vec<Arc<Tally>>,
+    pub(crate) drain: Arc<Drain>,
+    /// Requests that could not be understood.
+    malformed: AtomicU64,
+    pub(crate) mirror: Mirrors,
+    pub(crate) sources: Sources,
+    /// Rate limits as they stand.
+    buckets: Arc<Buckets>,
+    policy: ArcSwap<Policy>,
 }
 
 impl Proxy {
-    pub(crate) fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A request could not be understood.
+    pub(crate) fn malformed(&self, malformed: Malformed) {
+        self.malformed.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(reason = malformed.reason, "malformed request");
+    }
+
+    /// How many requests could not be understood.
+    pub(crate) fn malformed_requests(&self) -> u64 {
+        self.malformed.load(Ordering::Relaxed)
+    }
+
+    fn connecting(&self) -> Connecting {
+        Connecting {
+            workers: self.config.workers,
+            identity: self.own_identity.clone(),
+            mark: self.config.mark,
+            dialled: self.dialled.clone(),
+        }
+    }
+
+    /// A service as this proxy calls it.
+    pub(crate) fn new_upstream(
+        &self,
+        name: &str,
+        origin: Origin,
+        endpoints: Vec<policy::Endpoint>,
+    ) -> Arc<Upstream> {
+        let settings = Settings {
+            outlier: OutlierDetection { enabled: self.config.local_breaker, ..OutlierDetection::default() },
+            caller: Arc::clone(&self.identity.service),
+            instance: Arc::clone(&self.identity.instance),
+            service: name.into(),
+            answers: Arc::clone(&self.answers),
+        };
+        let breakers = Breakers::new(settings, Instant::now());
+        let upstream = Upstream::new(name, breakers, (origin, endpoints), self.connecting());
+        self.apply_to(&upstream, None);
+        upstream
+    }
+
+    /// Does from now on what `policy` says; its mistakes were told before.
+    pub(crate) fn apply(&self, policy: Policy) {
+        let policy = Arc::new(policy);
+        self.policy.store(Arc::clone(&policy));
+        for service in &policy.services {
+            self.services.get_or_add(&service.host, self);
+        }
+        for upstream in self.services.all() {
+            self.apply_to(&upstream, Some(&upstream.applied()));
+            let listed = policy.service(&upstream.name).filter(|service| service.resolve == Resolve::Static);
+            if let Some(service) = listed.filter(|_| upstream.origin == Origin::File) {
+                upstream.set(service.endpoints.clone());
+            }
+        }
+    }
+
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Makes a service do what the policy says of it; `before` is what held until now.
+    fn apply_to(&self, upstream: &Upstream, before: Option<&Applied>) {
+        let policy = self.policy();
+        let known = policy.service(&upstream.name);
+        let service = known.cloned().unwrap_or_else(|| policy::Service {
+            host: upstream.name.to_string(),
+            ..policy::Service::default()
+        });
+        let to = &service.destination;
+        let rules = Rules::new(to, "", &self.config.zone);
+        upstream.balance_by(match known {
+            Some(_) => rules,
+            None => Rules { balancer: self.config.balancer.as_policy(), ..rules },
+        });
+        let outlier = OutlierDetection {
+            enabled: to.outlier_detection.enabled && self.config.local_breaker,
+            ..to.outlier_detection.clone()
+        };
+        upstream.breakers().set_outlier(Instant::now(), outlier);
+        match Applied::new(service, &self.config, &self.buckets, before) {
+            Ok(applied) => upstream.apply(applied),
+            // What was checked compiles.
+            Err(mistakes) => tracing::error!(service = %upstream.name, ?mistakes, "policy not applied"),
+        }
+    }
+
+    /// The local application as an endpoint of this very service.
+    fn application(&self) -> Option<Arc<Endpoint>> {
+        let told = policy::Endpoint {
+            instance: self.config.instance.clone(),
+            address: self.config.app.clone()?,
+            version: self.config.version.clone(),
+            zone: self.config.zone.clone(),
+            protocol: self.config.protocol,
+            ..policy::Endpoint::default()
+        };
+        Some(self.beside(told))
+    }
+
+    /// What listens at `address` beside the application, as an endpoint for one connection.
+    pub(crate) fn port(&self, address: SocketAddr) -> Arc<Endpoint> {
+        self.beside(policy::Endpoint {
+            instance: self.config.instance.clone(),
+            address: address.to_string(),
+            version: self.config.version.clone(),
+            zone: self.config.zone.clone(),
+            ..policy::Endpoint::default()
+        })
+    }
+
+    fn beside(&self, told: policy::Endpoint) -> Arc<Endpoint> {
+        let connecting = Connecting { identity: None, ..self.connecting() };
+        Endpoint::new(&self.identity.service, told, &connecting)
     }
 }
 
@@ -78,75 +249,233 @@ pub struct Running {
     pub outbound: Vec<(String, SocketAddr)>,
     /// Where health and state are served.
     pub admin: Option<SocketAddr>,
+    /// Where requests arrive that name their host.
+    pub http_proxy: Option<SocketAddr>,
+    /// Where redirected connections of the application arrive.
+    pub capture: Option<SocketAddr>,
+    /// Where redirected connections to the application arrive.
+    pub capture_inbound: Option<SocketAddr>,
     proxy: Arc<Proxy>,
     exporter: Option<Exporter>,
-    /// Ends in this order: registration, listeners, everything else.
-    leave: CancellationToken,
-    stop_listening: CancellationToken,
-    stop_rest: CancellationToken,
-    connections: TaskTracker,
-    joined: Option<tokio::task::JoinHandle<()>>,
+    drained: JoinHandle<()>,
     rest: TaskTracker,
+    workers: Vec<std::thread::JoinHandle<()>>,
 }
 
-/// Starts a proxy on the current tokio runtime; it serves when this returns.
+/// Starts a proxy on the current tokio runtime, and on a thread for each further worker; it serves when this
+/// returns. With [`Config::takeover`] it first takes the listeners over from the proxy that has them, which drains
+/// when this one serves, and goes on unharmed when this one fails.
 pub async fn start(mut config: Config, clock: Clock, seed: u64) -> Result<Running, StartError> {
     let name = format!("{}/{}", config.service, config.instance);
     let chance = Arc::new(Chance::new(seed, &name));
     if config.instance.is_empty() {
         config.instance = format!("{}-{:08x}", config.service, chance.u64() as u32);
     }
-    let bound = Bound::listen(&config).await?;
-    let channel = config.collector.as_deref().map(connect_lazily).transpose()?;
-    let proxy = assemble(config, clock, Arc::clone(&chance), channel.is_some());
-    let (leave, stop_listening, stop_rest) =
-        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let (connections, rest) = (TaskTracker::new(), TaskTracker::new());
-    let (inbound, outbound, admin) = (bound.inbound_addr(), bound.outbound_addrs(&proxy), bound.admin_addr());
-    bound.serve(&proxy, &leave, &stop_listening, &stop_rest, &connections);
-    rest.spawn(tick(Arc::clone(&proxy), stop_rest.clone()));
-    let exporter = channel.as_ref().map(|channel| Exporter {
+    let own_identity = config.tls.as_ref().map(|tls| Identity::load(tls.files.clone())).transpose()?;
+    if let Some(mark) = config.mark {
+        dial::may_mark(mark).map_err(|source| StartError::Mark { mark, source })?;
+    }
+    let channel =
+        config.collector.as_deref().map(|collector| connect_lazily(collector, config.mark)).transpose()?;
+    let (handing, bound) = doors(&config).await?;
+    let proxy = assemble(config, own_identity, &bound, clock, chance, channel.is_some());
+    let started = begin(&proxy, handing, bound, channel).await;
+    if started.is_err() {
+        proxy.drain.leave.cancel();
+        proxy.drain.rest.cancel();
+    }
+    started
+}
+
+/// The process before, if there is one, and where the next one will come.
+#[derive(Debug)]
+struct Handing {
+    path: PathBuf,
+    predecessor: Option<Predecessor>,
+    offer: Offer,
+}
+
+/// The listeners, from the process before as far as it has them.
+async fn doors(config: &Config) -> Result<(Option<Handing>, Vec<Bound>), StartError> {
+    let Some(path) = config.takeover.clone() else { return Ok((None, doors::bind(config, Vec::new())?)) };
+    let wanted: Vec<_> =
+        Door::wanted(config).into_iter().map(|(door, address)| (door.name(), address)).collect();
+    let handing = async {
+        let predecessor = takeover::claim(&path, &wanted).await?;
+        Ok((predecessor, Offer::bind(&path)?))
+    };
+    let failed = |source| StartError::Takeover { path: path.clone(), source };
+    let (mut predecessor, offer) = handing.await.map_err(failed)?;
+    let inherited = predecessor.as_mut().map(|from| std::mem::take(&mut from.listeners));
+    let bound = doors::bind(config, inherited.unwrap_or_default())?;
+    Ok((Some(Handing { path, predecessor, offer }), bound))
+}
+
+async fn begin(
+    proxy: &Arc<Proxy>,
+    handing: Option<Handing>,
+    mut bound: Vec<Bound>,
+    channel: Option<Channel>,
+) -> Result<Running, StartError> {
+    let find = |door: &Door| bound.iter().find(|one| one.door == *door).map(|one| one.address);
+    let (inbound, admin) = (find(&Door::Inbound), find(&Door::Admin));
+    let (http_proxy, capture) = (find(&Door::HttpProxy), find(&Door::Captured));
+    let capture_inbound = find(&Door::CapturedInbound);
+    let rest = TaskTracker::new();
+    let succeeds = handing.as_ref().and_then(|handing| handing.predecessor.as_ref());
+    if let (Some(predecessor), Some(handing)) = (succeeds, &handing) {
+        let failed = |source| StartError::Takeover { path: handing.path.clone(), source };
+        predecessor.prepared().await.map_err(failed)?;
+    }
+    // After that: the registration of a process that never serves would outlive it.
+    sources::run(proxy, &rest, &proxy.drain.rest);
+    let joined = channel.clone().map(|channel| join_mesh(proxy, channel, inbound));
+    if succeeds.is_some() {
+        let _ = timeout(LEARNING, learn(proxy)).await;
+    }
+    for one in &mut bound {
+        one.widen(&proxy.config)?;
+    }
+    let handing = handing.map(|handing| handing.hold(&bound)).transpose()?;
+    let outbound = bound.iter().filter_map(|one| match &one.door {
+        Door::Outbound(name) => Some((name.clone(), one.address)),
+        _ => None,
+    });
+    let outbound = outbound.collect();
+    let workers = serve(proxy, bound)?;
+    rest.spawn(tick(Arc::clone(proxy), proxy.drain.rest.clone()));
+    let exporter = channel.map(|channel| Exporter {
         tap: Arc::clone(&proxy.tap),
-        channel: channel.clone(),
-        chance: Arc::clone(&chance),
+        channel,
+        chance: Arc::clone(&proxy.chance),
     });
     if let Some(exporter) = &exporter {
-        rest.spawn(telemetry::run(exporter.clone(), stop_rest.clone()));
+        rest.spawn(telemetry::run(exporter.clone(), proxy.drain.rest.clone()));
     }
-    let joined = channel.map(|channel| {
-        let told =
-            |address: SocketAddr| proxy.config.advertise.clone().unwrap_or_else(|| address.to_string());
-        let advertised = inbound.map(told);
-        tokio::spawn(mesh::run(Arc::clone(&proxy), channel, advertised, leave.clone()))
-    });
+    if let Some((handing, held)) = handing {
+        handing.complete(held, &proxy.drain).await?;
+    }
+    let drained = tokio::spawn(drained(Arc::clone(proxy), joined));
+    let proxy = Arc::clone(proxy);
     Ok(Running {
         inbound,
         outbound,
         admin,
+        http_proxy,
+        capture,
+        capture_inbound,
         proxy,
         exporter,
-        leave,
-        stop_listening,
-        stop_rest,
-        connections,
-        joined,
+        drained,
         rest,
+        workers,
     })
+}
+
+impl Handing {
+    /// Keeps a hold on the listeners, for the next process.
+    fn hold(self, bound: &[Bound]) -> Result<(Self, Vec<Held>), StartError> {
+        match bound.iter().map(Bound::hold).collect::<io::Result<_>>() {
+            Ok(held) => Ok((self, held)),
+            Err(error) => Err(StartError::Takeover { path: self.path, source: error.into() }),
+        }
+    }
+
+    /// Lets the process before go, and waits for the next.
+    async fn complete(self, held: Vec<Held>, drain: &Arc<Drain>) -> Result<(), StartError> {
+        let Self { path, predecessor, mut offer } = self;
+        let succeeds = predecessor.is_some();
+        if let Some(predecessor) = predecessor {
+            predecessor.serving().await;
+        }
+        match offer.open() {
+            Ok(()) => {
+                let drain = Arc::clone(drain);
+                tokio::spawn(async move { offer.run(held, &drain).await });
+            }
+            // Nobody else serves by now.
+            Err(error) if succeeds => {
+                tracing::error!(%error, "the next process cannot take over from this one")
+            }
+            Err(source) => return Err(StartError::Takeover { path, source }),
+        }
+        Ok(())
+    }
+}
+
+fn join_mesh(proxy: &Arc<Proxy>, channel: Channel, inbound: Option<SocketAddr>) -> JoinHandle<()> {
+    let told = |address: SocketAddr| proxy.config.advertise.clone().unwrap_or_else(|| address.to_string());
+    tokio::spawn(mesh::run(Arc::clone(proxy), channel, inbound.map(told), proxy.drain.leave.clone()))
+}
+
+/// Waits until it is known where all services are that are asked for.
+async fn learn(proxy: &Proxy) {
+    let told_here = |one: &Arc<Upstream>| one.origin != Origin::Registry || proxy.config.collector.is_some();
+    for upstream in proxy.services.all().into_iter().filter(told_here) {
+        upstream.told().await;
+    }
+}
+
+async fn drained(proxy: Arc<Proxy>, joined: Option<JoinHandle<()>>) {
+    proxy.drain.run(joined, proxy.config.drain_delay, proxy.config.drain).await;
+}
+
+/// Serves the first listener of each door here and the others on threads of their own; several on each where there
+/// are more of them than workers.
+fn serve(proxy: &Arc<Proxy>, bound: Vec<Bound>) -> Result<Vec<std::thread::JoinHandle<()>>, StartError> {
+    let app = proxy.application();
+    let workers = proxy.config.workers.max(1);
+    let mut shares: Vec<Vec<(Door, StdListener, Arc<Tally>)>> = (0..workers).map(|_| Vec::new()).collect();
+    for (one, tally) in bound.into_iter().zip(&proxy.tallies) {
+        for (i, listener) in one.listeners.into_iter().enumerate() {
+            shares[i % workers].push((one.door.clone(), listener, Arc::clone(tally)));
+        }
+    }
+    let mut threads = Vec::new();
+    for (n, share) in shares.into_iter().enumerate() {
+        if n == 0 {
+            for (door, listener, tally) in share {
+                let address = listener.local_addr().map_err(StartError::Worker)?;
+                let failed = |source| StartError::Listen { what: door.flag(), address, source };
+                doors::serve(proxy, &door, listener, app.as_ref(), &tally).map_err(failed)?;
+            }
+            continue;
+        }
+        let (proxy, app) = (Arc::clone(proxy), app.clone());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
+        let work = move || {
+            worker::begin(n);
+            runtime.block_on(async {
+                for (door, listener, tally) in share {
+                    if let Err(error) = doors::serve(&proxy, &door, listener, app.as_ref(), &tally) {
+                        tracing::error!(%error, "worker {n} cannot serve {}", door.flag());
+                    }
+                }
+                proxy.drain.rest.cancelled().await;
+            });
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{n}")).spawn(work);
+        threads.push(thread.map_err(StartError::Worker)?);
+    }
+    Ok(threads)
 }
 
 impl Running {
     /// The line that says it serves, with all addresses.
     pub fn ready_line(&self) -> String {
         let mut line = "ready".to_owned();
-        if let Some(address) = self.inbound {
-            line.push_str(&format!(" inbound={address}"));
-        }
+        let mut add = |what: &str, address: Option<SocketAddr>| {
+            line.extend(address.map(|address| format!(" {what}={address}")));
+        };
+        add("inbound", self.inbound);
         for (name, address) in &self.outbound {
-            line.push_str(&format!(" outbound={name}={address}"));
+            add(&format!("outbound={name}"), Some(*address));
         }
-        if let Some(address) = self.admin {
-            line.push_str(&format!(" admin={address}"));
-        }
+        add("http-proxy", self.http_proxy);
+        add("capture", self.capture);
+        add("capture-inbound", self.capture_inbound);
+        add("admin", self.admin);
         line
     }
 
@@ -155,165 +484,119 @@ impl Running {
         &self.proxy.identity.instance
     }
 
-    /// Drains: withdraws the registration, accepts nothing new, lets requests in flight end for up to
-    /// 5 s, and sends the last telemetry.
+    /// Ends when the proxy is about to leave: by [`Running::shutdown`], by `POST /drain` at the admin page, or because
+    /// another process has taken its listeners over. Whoever runs it then shuts it down.
+    pub fn leaving(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.proxy.drain.leave.clone().cancelled_owned()
+    }
+
+    /// Drains, unless that was begun before: withdraws the registration, goes on accepting for
+    /// [`Config::drain_delay`], then accepts nothing new, lets what was begun end for up to [`Config::drain`], and
+    /// sends the last telemetry.
     pub async fn shutdown(self) {
-        self.leave.cancel();
-        if let Some(joined) = self.joined {
-            let _ = timeout(Duration::from_secs(1), joined).await;
-        }
-        self.stop_listening.cancel();
-        self.connections.close();
-        if timeout(DRAIN, self.connections.wait()).await.is_err() {
-            tracing::warn!(left = self.connections.len(), "connections were still open after 5 s");
-        }
-        self.stop_rest.cancel();
+        let drain = &self.proxy.drain;
+        drain.begin(Why::Program);
+        let _ = self.drained.await;
+        drain.rest.cancel();
         self.rest.close();
         self.rest.wait().await;
         if let Some(exporter) = self.exporter {
             telemetry::final_flush(exporter).await;
         }
+        let workers = self.workers;
+        let ended = move || workers.into_iter().for_each(|worker| drop(worker.join()));
+        let _ = tokio::task::spawn_blocking(ended).await;
     }
 }
 
-fn connect_lazily(collector: &str) -> Result<Channel, StartError> {
+fn connect_lazily(collector: &str, mark: Option<u32>) -> Result<Channel, StartError> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{collector}"))
         .map_err(|_| StartError::Collector(collector.to_owned()))?;
-    Ok(endpoint
+    let endpoint = endpoint
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .connect_lazy())
+        .keep_alive_while_idle(true);
+    Ok(match mark {
+        Some(mark) => endpoint.connect_with_connector_lazy(ToCollector { address: collector.into(), mark }),
+        None => endpoint.connect_lazy(),
+    })
 }
 
-fn assemble(config: Config, clock: Clock, chance: Arc<Chance>, exporting: bool) -> Arc<Proxy> {
+fn assemble(
+    config: Config,
+    own_identity: Option<Arc<Identity>>,
+    bound: &[Bound],
+    clock: Clock,
+    chance: Arc<Chance>,
+    exporting: bool,
+) -> Arc<Proxy> {
     let identity = Arc::new(Party {
         service: config.service.as_str().into(),
         instance: config.instance.as_str().into(),
         version: config.version.as_str().into(),
+        zone: config.zone.as_str().into(),
+        ..Party::default()
     });
     let now = Instant::now();
-    let answers = Arc::new(Answers::default());
-    let upstreams = config.outbound.iter().map(|outbound| {
-        let settings = Settings {
-            local: config.local_breaker,
-            caller: Arc::clone(&identity.service),
-            instance: Arc::clone(&identity.instance),
-            service: outbound.name.as_str().into(),
-            answers: Arc::clone(&answers),
-        };
-        let fixed: Option<Vec<StaticEndpoint>> = config.endpoints.get(&outbound.name).cloned();
-        Upstream::new(&outbound.name, Breakers::new(settings, now), fixed)
-    });
-    Arc::new(Proxy {
-        upstreams: upstreams.collect(),
-        answers,
+    let observe = Observe {
+        exporting,
+        sampled: Share::of(config.trace_sampling.fraction()),
+        logged: Share::of(config.log_sampling.fraction()),
+    };
+    let proxy = Arc::new(Proxy {
+        services: Services::default(),
+        answers: Arc::new(Answers::default()),
         started: now,
+        own_identity,
+        inbound: bound.iter().find(|one| one.door == Door::Inbound).map(|one| one.address),
+        dialled: config.capture.map(|_| Arc::default()),
+        tallies: bound.iter().map(|one| Tally::new(one.door.name())).collect(),
+        drain: Drain::new(),
+        malformed: AtomicU64::new(0),
         peer: headers::peer_value(&identity),
-        tap: Tap::new(Arc::clone(&identity), clock.clone(), exporting),
-        budget: Mutex::new(Budget::new(config.retry.budget_pct, now)),
+        tap: Tap::with(Arc::clone(&identity), clock.clone(), observe),
+        mirror: Mirrors::default(),
+        sources: Sources::default(),
+        buckets: Buckets::new(now),
+        policy: ArcSwap::from_pointee(config.policy.clone()),
         mesh: mesh::Status::default(),
         identity,
         clock,
         chance,
         config,
-    })
+    });
+    let configured = proxy.config.outbound.iter().map(|outbound| &outbound.name);
+    for name in configured.chain(proxy.config.endpoints.keys()).chain(proxy.config.resolve.keys()) {
+        proxy.services.get_or_add(name, &proxy);
+    }
+    for service in &proxy.config.policy.services {
+        proxy.services.get_or_add(&service.host, &proxy);
+    }
+    proxy
 }
 
 /// Lets the breakers of all upstreams notice that time has gone by.
 async fn tick(proxy: Arc<Proxy>, stop: CancellationToken) {
     let mut every = tokio::time::interval(BREAKER_TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut expire = Instant::now() + EXPIRE_EVERY;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = every.tick() => {}
         }
-        for upstream in &proxy.upstreams {
-            upstream.breakers().tick(Instant::now());
+        let now = Instant::now();
+        for upstream in proxy.services.all() {
+            upstream.breakers().tick(now);
+            upstream.sets().refresh(now);
+            if now >= expire {
+                upstream.endpoints().iter().for_each(|endpoint| endpoint.pool.expire(now));
+            }
+        }
+        if now >= expire {
+            expire = now + EXPIRE_EVERY;
         }
     }
-}
-
-/// Listeners that have their addresses and do not serve yet.
-struct Bound {
-    inbound: Option<TcpListener>,
-    outbound: Vec<TcpListener>,
-    admin: Option<TcpListener>,
-}
-
-impl Bound {
-    async fn listen(config: &Config) -> Result<Self, StartError> {
-        let inbound = match config.inbound {
-            Some(address) => Some(bind("--inbound".to_owned(), address).await?),
-            None => None,
-        };
-        let mut outbound = Vec::new();
-        for to in &config.outbound {
-            outbound.push(bind(format!("--outbound {}", to.name), to.listen).await?);
-        }
-        let admin = match config.admin {
-            Some(address) => Some(bind("--admin".to_owned(), address).await?),
-            None => None,
-        };
-        Ok(Self { inbound, outbound, admin })
-    }
-
-    fn inbound_addr(&self) -> Option<SocketAddr> {
-        self.inbound.as_ref().and_then(|listener| listener.local_addr().ok())
-    }
-
-    fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
-    }
-
-    fn outbound_addrs(&self, proxy: &Proxy) -> Vec<(String, SocketAddr)> {
-        let addresses = self.outbound.iter().filter_map(|listener| listener.local_addr().ok());
-        let names = proxy.config.outbound.iter().map(|outbound| outbound.name.clone());
-        names.zip(addresses).collect()
-    }
-
-    fn serve(
-        self,
-        proxy: &Arc<Proxy>,
-        leave: &CancellationToken,
-        stop: &CancellationToken,
-        stop_admin: &CancellationToken,
-        tasks: &TaskTracker,
-    ) {
-        if let (Some(listener), Some(app)) = (self.inbound, application(proxy)) {
-            let proxy = Arc::clone(proxy);
-            let handler = move |request| inbound::handle(Arc::clone(&proxy), Arc::clone(&app), request);
-            tasks.spawn(listen::serve(listener, handler, stop.clone(), tasks.clone()));
-        }
-        for (listener, upstream) in self.outbound.into_iter().zip(&proxy.upstreams) {
-            let (proxy, upstream) = (Arc::clone(proxy), Arc::clone(upstream));
-            let handler = move |request| outbound::handle(Arc::clone(&proxy), Arc::clone(&upstream), request);
-            tasks.spawn(listen::serve(listener, handler, stop.clone(), tasks.clone()));
-        }
-        if let Some(listener) = self.admin {
-            let (proxy, draining) = (Arc::clone(proxy), leave.clone());
-            let handler = move |request| admin::handle(Arc::clone(&proxy), draining.is_cancelled(), request);
-            // Health is asked for until the end, so this listener is not among those that drain.
-            tokio::spawn(listen::serve(listener, handler, stop_admin.clone(), TaskTracker::new()));
-        }
-    }
-}
-
-async fn bind(what: String, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { what, address, source })
-}
-
-/// The local application as an endpoint of this very service.
-fn application(proxy: &Proxy) -> Option<Arc<Endpoint>> {
-    let told = StaticEndpoint {
-        instance: proxy.config.instance.clone(),
-        address: proxy.config.app.clone()?,
-        version: proxy.config.version.clone(),
-        zone: proxy.config.zone.clone(),
-        protocol: proxy.config.protocol,
-    };
-    Some(Endpoint::new(&proxy.identity.service, told))
 }

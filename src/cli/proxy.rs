@@ -7,13 +7,17 @@ pub(super) fn run(args: weir_proxy_tap::ProxyArgs) -> anyhow::Result<()> {
         let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
         super::Usage(format!("the proxy cannot start:\n{}", lines.join("\n")))
     })?;
-    telemetry::start_log("info");
+    let log = telemetry::start_proxy_log();
+    let config = weir_proxy_tap::Config { log: Some(log), ..config };
     super::on_client_runtime(async move {
         let shutdown = process::shutdown_on_signal()?;
         let seed = fastrand::u64(..);
         let proxy = weir_proxy_tap::start(config, process::wall_clock(), seed).await?;
         eprintln!("{}", proxy.ready_line());
-        shutdown.cancelled().await;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = proxy.leaving() => {}
+        }
         proxy.shutdown().await;
         Ok(())
     })

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use weir_model::Clock;
-use weir_proxy_tap::config::{Balancer, Config, Outbound, Protocol, RetryPolicy, StaticEndpoint};
+use weir_proxy_tap::config::{Config, Endpoint, Outbound, Protocol, RetryPolicy};
 use weir_proxy_tap::{Running, StartError};
 
 use super::app::{App, AppCall, AppRoute, Work};
@@ -126,15 +126,14 @@ async fn bind() -> Result<Vec<Instance>, MeshError> {
 }
 
 /// The endpoints of the services outside the mesh, as their callers' proxies are told them.
-fn external(instances: &[Instance]) -> BTreeMap<String, Vec<StaticEndpoint>> {
-    let mut all: BTreeMap<String, Vec<StaticEndpoint>> = BTreeMap::new();
+fn external(instances: &[Instance]) -> BTreeMap<String, Vec<Endpoint>> {
+    let mut all: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
     for instance in instances.iter().filter(|instance| instance.service.external) {
-        let endpoint = StaticEndpoint {
+        let endpoint = Endpoint {
             instance: instance.name.clone(),
             address: instance.address.to_string(),
-            version: String::new(),
-            zone: String::new(),
             protocol: protocol(instance.service.grpc),
+            ..Endpoint::default()
         };
         all.entry(instance.service.name.to_owned()).or_default().push(endpoint);
     }
@@ -151,7 +150,7 @@ struct Opening<'a> {
     collector: SocketAddr,
     clock: &'a Clock,
     shop: &'a Shop,
-    external: BTreeMap<String, Vec<StaticEndpoint>>,
+    external: BTreeMap<String, Vec<Endpoint>>,
     /// What runs already; dropped, and so ended, where the rest does not start.
     parts: Parts,
 }
@@ -196,19 +195,16 @@ impl Opening<'_> {
             service: service.to_owned(),
             instance: instance.to_owned(),
             version: "1".to_owned(),
-            zone: String::new(),
             app: app.map(|(address, _)| address.to_string()),
             inbound: app.map(|_| ANY_PORT),
-            advertise: None,
             protocol: protocol(app.is_some_and(|(_, grpc)| grpc)),
             outbound: upstreams.iter().map(outbound).collect(),
             endpoints: self.external.clone().into_iter().filter(|(name, _)| called(name)).collect(),
             collector: Some(self.collector.to_string()),
-            admin: None,
-            balancer: Balancer::LeastRequest,
             timeout: Duration::from_secs(5),
             retry: RetryPolicy { limit: self.args.retries, budget_pct: 20.0 },
             local_breaker: self.args.local_breaker == "on",
+            ..Config::default()
         };
         let failed = |source| MeshError::Proxy { instance: instance.to_owned(), source };
         let running = weir_proxy_tap::start(config, self.clock.clone(), seed).await.map_err(failed)?;

@@ -1,18 +1,29 @@
 //! The pages that tools read: breakers, endpoints, configuration.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::config::{Balancer, Outbound};
+use crate::config::{Outbound, UnknownHosts};
 use crate::run::Proxy;
+use crate::upstream::{Origin, Upstream};
+
+/// The services by name.
+fn services(proxy: &Proxy) -> Vec<Arc<Upstream>> {
+    let mut services = proxy.services.all();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    services
+}
 
 pub(super) fn breakers(proxy: &Proxy) -> Value {
     let now = Instant::now();
-    let breakers = proxy.upstreams.iter().flat_map(|upstream| {
+    let breakers = services(proxy).into_iter().flat_map(|upstream| {
         let views = upstream.breakers().views(now);
-        views.into_iter().map(|view| {
+        views.into_iter().map(move |view| {
             json!({
                 "service": *upstream.name,
                 "endpoint": view.endpoint.as_deref(),
@@ -30,7 +41,7 @@ pub(super) fn breakers(proxy: &Proxy) -> Value {
 }
 
 pub(super) fn endpoints(proxy: &Proxy) -> Value {
-    let endpoints = proxy.upstreams.iter().flat_map(|upstream| {
+    let endpoints = services(proxy).into_iter().flat_map(|upstream| {
         let all = upstream.endpoints();
         let shown = all.iter().map(|endpoint| {
             json!({
@@ -42,7 +53,12 @@ pub(super) fn endpoints(proxy: &Proxy) -> Value {
                 "protocol": endpoint.protocol.name(),
                 "share": endpoint.gate.share(),
                 "in_flight": endpoint.in_flight.load(Ordering::Relaxed),
-                "source": if upstream.is_static { "file" } else { "registry" },
+                "source": match upstream.origin {
+                    Origin::File => "file",
+                    Origin::Dns => "dns",
+                    Origin::Registry => "registry",
+                    Origin::External => "name",
+                },
             })
         });
         shown.collect::<Vec<_>>()
@@ -53,6 +69,8 @@ pub(super) fn endpoints(proxy: &Proxy) -> Value {
 /// The configuration as it was understood; nothing in it is secret.
 pub(super) fn config(proxy: &Proxy) -> Value {
     let config = &proxy.config;
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
     let outbound = |to: &Outbound| json!({ "name": to.name, "listen": to.listen.to_string() });
     json!({
         "service": config.service,
@@ -60,21 +78,39 @@ pub(super) fn config(proxy: &Proxy) -> Value {
         "version": config.version,
         "zone": config.zone,
         "app": config.app,
-        "inbound": config.inbound.map(|address| address.to_string()),
+        "inbound": text(config.inbound),
         "advertise": config.advertise,
         "protocol": config.protocol.name(),
         "outbound": config.outbound.iter().map(outbound).collect::<Vec<_>>(),
         "static_endpoints": config.endpoints.iter().map(|(name, all)| (name.clone(), all.len().into()))
             .collect::<serde_json::Map<_, Value>>(),
         "collector": config.collector,
-        "admin": config.admin.map(|address| address.to_string()),
-        "balancer": match config.balancer {
-            Balancer::LeastRequest => "least-request",
-            Balancer::RoundRobin => "round-robin",
-        },
-        "timeout_ms": u64::try_from(config.timeout.as_millis()).unwrap_or(u64::MAX),
+        "admin": text(config.admin),
+        "balancer": config.balancer.name(),
+        "timeout_ms": ms(config.timeout),
         "retries": config.retry.limit,
         "retry_budget_pct": config.retry.budget_pct,
         "local_breaker": config.local_breaker,
+        "endpoints_file": config.endpoints_file,
+        "policy_file": config.policy_file,
+        "resolve": config.resolve.iter().map(|(name, target)| (name.clone(), target.to_string().into()))
+            .collect::<serde_json::Map<_, Value>>(),
+        "dns_server": text(config.dns_server),
+        "workers": config.workers,
+        "tls": config.tls.as_ref().map(|tls| json!({
+            "cert": tls.files.cert, "key": tls.files.key, "ca": tls.files.ca, "plaintext": tls.plaintext,
+        })),
+        "accept_proxy_header": config.accept_proxy_header,
+        "http_proxy": text(config.http_proxy),
+        "capture": text(config.capture),
+        "capture_inbound": text(config.capture_inbound),
+        "unknown_hosts": match config.unknown_hosts {
+            UnknownHosts::Allow => "allow",
+            UnknownHosts::Deny => "deny",
+        },
+        "mark": config.mark,
+        "drain_ms": ms(config.drain),
+        "drain_delay_ms": ms(config.drain_delay),
+        "takeover": config.takeover,
     })
 }

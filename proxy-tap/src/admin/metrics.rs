@@ -22,13 +22,13 @@ impl Page {
             let _ = write!(text, "{comma}{name}=\"{}\"", escaped(value));
             text
         });
-        self.labelled(name, &labels, value);
+        self.labelled(name, "", &labels, value);
     }
 
-    fn labelled(&mut self, name: &str, labels: &str, value: f64) {
+    fn labelled(&mut self, name: &str, suffix: &str, labels: &str, value: f64) {
         let _ = match labels {
-            "" => writeln!(self.0, "{name} {value}"),
-            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
+            "" => writeln!(self.0, "{name}{suffix} {value}"),
+            labels => writeln!(self.0, "{name}{suffix}{{{labels}}} {value}"),
         };
     }
 }
@@ -41,16 +41,13 @@ pub(super) fn page(proxy: &Proxy) -> String {
     let mut page = Page(String::with_capacity(4 << 10));
     telemetry(&mut page, proxy);
     mesh(&mut page, proxy);
+    listeners(&mut page, proxy);
     breakers(&mut page, proxy);
-    let mut family = "";
-    for (name, labels, value) in proxy.tap.metric_rows() {
-        let of = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
-        if of.unwrap_or(name) != family {
-            family = of.unwrap_or(name);
-            let kind = if of.is_some() { "histogram" } else { "counter" };
-            page.metric(family, kind, "Istio's standard metric.");
+    for family in proxy.tap.metric_families() {
+        page.metric(family.name, family.kind, "Istio's standard metric.");
+        for sample in family.samples {
+            page.labelled(family.name, sample.suffix, &sample.labels, sample.value);
         }
-        page.labelled(name, &labels, value);
     }
     page.0
 }
@@ -82,15 +79,72 @@ fn mesh(page: &mut Page, proxy: &Proxy) {
     for (event, count) in proxy.mesh.counts() {
         page.sample(name, &[("event", event)], count as f64);
     }
+    let name = "weir_proxy_mirrored_requests_total";
+    page.metric(name, "counter", "Copies of requests that were sent, that failed, and that were not sent.");
+    for (outcome, count) in proxy.mirror.counts() {
+        page.sample(name, &[("outcome", outcome)], count as f64);
+    }
+    sources(page, proxy);
     let name = "weir_proxy_uptime_seconds";
     page.metric(name, "gauge", "Time since the proxy started.");
     page.sample(name, &[], proxy.started.elapsed().as_secs_f64());
 }
 
+fn listeners(page: &mut Page, proxy: &Proxy) {
+    let name = "weir_proxy_connections";
+    page.metric(name, "gauge", "Connections that are open, by listener.");
+    for tally in &proxy.tallies {
+        page.sample(name, &[("listener", &tally.name)], tally.open() as f64);
+    }
+    let name = "weir_proxy_connections_accepted_total";
+    page.metric(name, "counter", "Connections that were accepted, by listener.");
+    for tally in &proxy.tallies {
+        page.sample(name, &[("listener", &tally.name)], tally.accepted() as f64);
+    }
+    let name = "weir_proxy_malformed_requests_total";
+    page.metric(name, "counter", "Requests that could not be understood and were refused.");
+    page.sample(name, &[], proxy.malformed_requests() as f64);
+    let name = "weir_proxy_draining";
+    page.metric(name, "gauge", "Whether the proxy is about to leave.");
+    page.sample(name, &[], f64::from(u8::from(proxy.drain.begun().is_some())));
+}
+
+fn sources(page: &mut Page, proxy: &Proxy) {
+    let name = "weir_proxy_dns_events_total";
+    page.metric(name, "counter", "Questions to the DNS, those that failed, and endpoints in the answers.");
+    for (service, status) in proxy.sources.names() {
+        for (event, count) in status.counts() {
+            page.sample(name, &[("service", &*service), ("event", event)], count as f64);
+        }
+    }
+    let name = "weir_proxy_dns_answer_age_seconds";
+    page.metric(name, "gauge", "Time since the DNS last answered.");
+    for (service, status) in proxy.sources.names() {
+        if let Some(age) = status.age(Instant::now()) {
+            page.sample(name, &[("service", &*service)], age.as_secs_f64());
+        }
+    }
+    let name = "weir_proxy_endpoints_file_events_total";
+    page.metric(name, "counter", "Times that the file of endpoints said something new, and was broken.");
+    for (event, count) in proxy.sources.file.counts() {
+        page.sample(name, &[("event", event)], count as f64);
+    }
+    let name = "weir_proxy_endpoints_file_mistakes";
+    page.metric(name, "gauge", "Mistakes in the file of endpoints as it is.");
+    page.sample(name, &[], proxy.sources.file.mistakes().len() as f64);
+}
+
 fn breakers(page: &mut Page, proxy: &Proxy) {
     let now = Instant::now();
-    let all: Vec<_> =
-        proxy.upstreams.iter().map(|upstream| (upstream, upstream.breakers().views(now))).collect();
+    let all: Vec<_> = proxy
+        .services
+        .all()
+        .into_iter()
+        .map(|upstream| {
+            let views = upstream.breakers().views(now);
+            (upstream, views)
+        })
+        .collect();
     let name = "weir_proxy_breaker_state";
     page.metric(name, "gauge", "1 for the state that a breaker is in; the edge has an empty endpoint.");
     for (upstream, views) in &all {

@@ -1,11 +1,12 @@
 //! The flags as they are typed, and their translation.
 
-use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::{Balancer, Config, ConfigMistake, Outbound, Protocol, RetryPolicy, StaticEndpoint, endpoints};
+use weir_model::limits;
+
+use super::check::{Check, duration, duration_or_none, on_off, unknown_hosts};
+use super::{Balancer, Config, ConfigMistake, Percent, Protocol, RetryPolicy};
 
 /// Flags of a proxy, for `weir proxy` and `weir-proxy` alike.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,10 +59,10 @@ pub struct ProxyArgs {
     /// Zone, as a label
     #[arg(long, env = "WEIR_PROXY_ZONE", value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub zone: String,
-    /// What the application speaks: http or grpc
+    /// What the application speaks: http, http2, grpc or tcp
     #[arg(long, env = "WEIR_PROXY_PROTOCOL", value_name = "NAME", default_value = "http")]
     pub protocol: String,
-    /// How endpoints are chosen: least-request or round-robin
+    /// How endpoints are chosen: least-request, round-robin, random or peak-ewma
     #[arg(long, env = "WEIR_PROXY_BALANCER", value_name = "NAME", default_value = "least-request")]
     pub balancer: String,
     /// How long until the head of a response must be there, such as 500ms or 15s
@@ -79,6 +80,66 @@ pub struct ProxyArgs {
     /// The address other proxies are told (the inbound one when absent)
     #[arg(long, env = "WEIR_PROXY_ADVERTISE", value_name = "ADDR")]
     pub advertise: Option<String>,
+    /// TOML file of services: routes, destinations, endpoints
+    #[arg(long, env = "WEIR_PROXY_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Where a service's endpoints are found: dns://host:port or srv://_name._tcp.host (repeatable)
+    #[arg(long, env = "WEIR_PROXY_RESOLVE", value_name = "NAME=URL", value_delimiter = ',')]
+    pub resolve: Vec<String>,
+    /// The DNS server that is asked (the system's when absent)
+    #[arg(long, env = "WEIR_PROXY_DNS_SERVER", value_name = "ADDR")]
+    pub dns_server: Option<String>,
+    /// Where requests arrive that name their host, for HTTP_PROXY
+    #[arg(long, env = "WEIR_PROXY_HTTP_PROXY", value_name = "ADDR")]
+    pub http_proxy: Option<String>,
+    /// Where the application's connections arrive that the kernel redirects; [::]:PORT takes IPv4 and IPv6
+    #[arg(long, env = "WEIR_PROXY_CAPTURE", value_name = "ADDR")]
+    pub capture: Option<String>,
+    /// Where connections to the application and to other ports beside it arrive that the kernel redirects
+    #[arg(long, env = "WEIR_PROXY_CAPTURE_INBOUND", value_name = "ADDR")]
+    pub capture_inbound: Option<String>,
+    /// Requests for hosts that nobody knows: allow or deny
+    #[arg(long, env = "WEIR_PROXY_UNKNOWN_HOSTS", value_name = "NAME", default_value = "allow")]
+    pub unknown_hosts: String,
+    /// Mark of the proxy's own connections, by which the kernel's rules let them pass
+    #[arg(long, env = "WEIR_PROXY_MARK", value_name = "N")]
+    pub mark: Option<u32>,
+    /// Inbound connections begin with a PROXY header
+    #[arg(long, env = "WEIR_PROXY_ACCEPT_PROXY_HEADER")]
+    pub accept_proxy_header: bool,
+    /// The proxy's certificate chain, PEM; with it both ways between proxies are encrypted
+    #[arg(long, env = "WEIR_PROXY_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert, PEM
+    #[arg(long, env = "WEIR_PROXY_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// The authorities that vouch for other proxies, PEM
+    #[arg(long, env = "WEIR_PROXY_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Callers may come without TLS all the same
+    #[arg(long, env = "WEIR_PROXY_TLS_PLAINTEXT")]
+    pub tls_plaintext: bool,
+    /// Share, in per cent, of the traces begun here that are exported
+    #[arg(long, env = "WEIR_PROXY_TRACE_SAMPLING", value_name = "PCT", default_value = "100")]
+    pub trace_sampling: String,
+    /// Share, in per cent, of the requests without a fault whose access log is exported
+    #[arg(long, env = "WEIR_PROXY_LOG_SAMPLING", value_name = "PCT", default_value = "100")]
+    pub log_sampling: String,
+    /// Threads, each with its own listeners and connections
+    #[arg(long, env = "WEIR_PROXY_WORKERS", value_name = "N", default_value = "1")]
+    pub workers: String,
+    /// How long connections may take to end when the proxy stops
+    #[arg(long, env = "WEIR_PROXY_DRAIN", value_name = "DURATION", default_value = "5s")]
+    pub drain: String,
+    /// How long to go on accepting after withdrawing, so that callers learn of it
+    ///
+    /// Callers that are proxies of the mesh are told within milliseconds, which the default covers. Where a load
+    /// balancer asks /readyz instead, give the time that it takes to notice.
+    #[arg(long, env = "WEIR_PROXY_DRAIN_DELAY", value_name = "DURATION", default_value = "100ms")]
+    pub drain_delay: String,
+    /// Unix socket by which a new process takes the listeners over from the one before it
+    #[arg(long, env = "WEIR_PROXY_TAKEOVER", value_name = "PATH")]
+    pub takeover: Option<PathBuf>,
 }
 
 impl Default for ProxyArgs {
@@ -101,6 +162,25 @@ impl Default for ProxyArgs {
             retry_budget: "20".to_owned(),
             local_breaker: "on".to_owned(),
             advertise: None,
+            policy: None,
+            resolve: Vec::new(),
+            dns_server: None,
+            http_proxy: None,
+            capture: None,
+            capture_inbound: None,
+            unknown_hosts: "allow".to_owned(),
+            mark: None,
+            accept_proxy_header: false,
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
+            tls_plaintext: false,
+            trace_sampling: "100".to_owned(),
+            log_sampling: "100".to_owned(),
+            workers: "1".to_owned(),
+            drain: "5s".to_owned(),
+            drain_delay: "100ms".to_owned(),
+            takeover: None,
         }
     }
 }
@@ -127,23 +207,46 @@ impl ProxyArgs {
             check.mistake("--advertise", expected, &address.to_string());
         }
         let outbound = check.outbound(&self.outbound);
-        if self.app.is_none() && self.outbound.is_empty() {
+        let http_proxy = check.listen("--http-proxy", self.http_proxy.as_deref());
+        let capture = check.listen("--capture", self.capture.as_deref());
+        let capture_inbound = check.listen("--capture-inbound", self.capture_inbound.as_deref());
+        let has_way = !self.outbound.is_empty() || self.http_proxy.is_some() || self.capture.is_some();
+        if self.app.is_none() && !has_way {
             check.mistake("--outbound", "NAME=host:port at least once, or --app", "");
         }
+        if capture_inbound.is_some() && self.app.is_none() {
+            check.mistake("--app", "host:port of the application that --capture-inbound forwards to", "");
+        }
+        let resolve = check.resolve(&self.resolve);
+        let dns_server = check.listen("--dns-server", self.dns_server.as_deref());
+        let policy = check.policy(self.policy.as_deref());
+        let tls = check.tls([&self.tls_cert, &self.tls_key, &self.tls_ca], self.tls_plaintext);
         let endpoints = check.endpoints(self.endpoints.as_deref());
         let admin = check.listen("--admin", self.admin.as_deref());
         let collector = match self.collector.as_str() {
             "none" => None,
             address => check.authority("--collector", Some(address)),
         };
-        let protocol = check.one("--protocol", "http or grpc", &self.protocol, Protocol::from_name);
-        let balancer = check.one("--balancer", "least-request or round-robin", &self.balancer, balancer);
+        let protocol =
+            check.one("--protocol", "http, http2, grpc or tcp", &self.protocol, Protocol::from_name);
+        let balancers = "least-request, round-robin, random or peak-ewma";
+        let balancer = check.one("--balancer", balancers, &self.balancer, Balancer::from_name);
         let local_breaker = check.one("--local-breaker", "on or off", &self.local_breaker, on_off);
         let timeout = check.one("--timeout", "a duration such as 500ms or 15s", &self.timeout, duration);
         let retries = |text: &str| text.parse().ok().filter(|n| *n <= 10_u32);
         let limit = check.one("--retries", "a number from 0 to 10", &self.retries, retries);
         let percent = |text: &str| text.parse().ok().filter(|pct| (0.0..=100.0_f64).contains(pct));
         let budget = check.one("--retry-budget", "per cent from 0 to 100", &self.retry_budget, percent);
+        let unknown_hosts = check.one("--unknown-hosts", "allow or deny", &self.unknown_hosts, unknown_hosts);
+        let pause = "a duration such as 0s or 500ms";
+        let drain = check.one("--drain", pause, &self.drain, duration_or_none);
+        let drain_delay = check.one("--drain-delay", pause, &self.drain_delay, duration_or_none);
+        let workers = |text: &str| text.parse().ok().filter(|n| (1..=limits::PROXY_WORKERS).contains(n));
+        let workers = check.one("--workers", "a number from 1 to 64", &self.workers, workers);
+        let share = |text: &str| text.parse().ok().and_then(Percent::new);
+        let trace_sampling =
+            check.one("--trace-sampling", "per cent from 0 to 100", &self.trace_sampling, share);
+        let log_sampling = check.one("--log-sampling", "per cent from 0 to 100", &self.log_sampling, share);
         let (
             Some(protocol),
             Some(balancer),
@@ -151,7 +254,24 @@ impl ProxyArgs {
             Some(timeout),
             Some(limit),
             Some(budget_pct),
-        ) = (protocol, balancer, local_breaker, timeout, limit, budget)
+            Some(unknown_hosts),
+            Some(workers),
+            Some(trace_sampling),
+            Some(log_sampling),
+            Some((drain, drain_delay)),
+        ) = (
+            protocol,
+            balancer,
+            local_breaker,
+            timeout,
+            limit,
+            budget,
+            unknown_hosts,
+            workers,
+            trace_sampling,
+            log_sampling,
+            drain.zip(drain_delay),
+        )
         else {
             return Err(check.mistakes);
         };
@@ -176,128 +296,25 @@ impl ProxyArgs {
             timeout,
             retry: RetryPolicy { limit, budget_pct },
             local_breaker,
+            endpoints_file: self.endpoints,
+            policy,
+            policy_file: self.policy,
+            resolve,
+            dns_server,
+            trace_sampling,
+            log_sampling,
+            workers,
+            tls,
+            accept_proxy_header: self.accept_proxy_header,
+            http_proxy,
+            capture,
+            capture_inbound,
+            unknown_hosts,
+            mark: self.mark,
+            drain,
+            drain_delay,
+            takeover: self.takeover,
+            log: None,
         })
     }
-}
-
-#[derive(Default)]
-struct Check {
-    mistakes: Vec<ConfigMistake>,
-}
-
-impl Check {
-    fn mistake(&mut self, flag: &str, expected: impl Into<String>, got: &str) {
-        let (flag, expected, got) = (flag.to_owned(), expected.into(), got.to_owned());
-        self.mistakes.push(ConfigMistake { flag, expected, got });
-    }
-
-    /// A name that may stand in a header and a label: printable ASCII without `;` and `=`.
-    fn name(&mut self, flag: &str, text: &str, required: bool) -> String {
-        if text.is_empty() && !required {
-            return String::new();
-        }
-        if !endpoints::is_name(text) {
-            self.mistake(flag, endpoints::A_NAME, text);
-        }
-        text.to_owned()
-    }
-
-    fn one<T>(
-        &mut self,
-        flag: &str,
-        expected: &str,
-        text: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        let value = parse(text);
-        if value.is_none() {
-            self.mistake(flag, expected, text);
-        }
-        value
-    }
-
-    fn listen(&mut self, flag: &str, text: Option<&str>) -> Option<SocketAddr> {
-        self.one(flag, "an address to listen on, such as 127.0.0.1:8080", text?, |text| text.parse().ok())
-    }
-
-    fn authority(&mut self, flag: &str, text: Option<&str>) -> Option<String> {
-        let text = text?.trim_start_matches("http://");
-        self.one(flag, "host:port", text, |text| endpoints::is_authority(text).then(|| text.to_owned()))
-    }
-
-    fn outbound(&mut self, texts: &[String]) -> Vec<Outbound> {
-        let mut names = HashSet::new();
-        let mut all = Vec::new();
-        for text in texts {
-            let parsed = text.split_once('=').and_then(|(name, address)| {
-                let listen = address.parse().ok()?;
-                endpoints::is_name(name).then(|| Outbound { name: name.to_owned(), listen })
-            });
-            match parsed {
-                None => {
-                    self.mistake("--outbound", "NAME=ADDR, such as payments=127.0.0.1:7001", text);
-                }
-                Some(outbound) if !names.insert(outbound.name.clone()) => {
-                    self.mistake("--outbound", "each NAME once", text);
-                }
-                Some(outbound) => all.push(outbound),
-            }
-        }
-        all
-    }
-
-    fn endpoints(&mut self, file: Option<&std::path::Path>) -> BTreeMap<String, Vec<StaticEndpoint>> {
-        let Some(file) = file else {
-            return BTreeMap::new();
-        };
-        let shown = file.display().to_string();
-        match std::fs::read(file) {
-            Err(error) => {
-                self.mistake("--endpoints", format!("a readable file ({error})"), &shown);
-                BTreeMap::new()
-            }
-            Ok(bytes) => match endpoints::parse(&bytes) {
-                Ok(endpoints) => endpoints,
-                Err(problems) => {
-                    for problem in problems {
-                        self.mistake(
-                            &format!("--endpoints {shown}{}", problem.path),
-                            problem.expected,
-                            &problem.got,
-                        );
-                    }
-                    BTreeMap::new()
-                }
-            },
-        }
-    }
-}
-
-fn balancer(name: &str) -> Option<Balancer> {
-    match name {
-        "least-request" => Some(Balancer::LeastRequest),
-        "round-robin" => Some(Balancer::RoundRobin),
-        _ => None,
-    }
-}
-
-fn on_off(text: &str) -> Option<bool> {
-    match text {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    }
-}
-
-/// A number with the unit `ms`, `s` or `m`; above zero and at most a day.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits.parse().ok()?;
-    let seconds = match &text[digits.len()..] {
-        "ms" => number / 1e3,
-        "s" => number,
-        "m" => number * 60.0,
-        _ => return None,
-    };
-    (seconds > 0.0 && seconds <= 86_400.0).then(|| Duration::from_secs_f64(seconds))
 }

@@ -1,28 +1,26 @@
-//! The file of static endpoints: `{"payments": [{"instance", "address", "version", "zone", "protocol"}]}`.
+//! The file of static endpoints, by service: JSON, of which only `address` must be given.
+//!
+//! ```json
+//! {"payments": [{
+//!   "address": "10.0.0.7:8080", "instance": "payments-7", "protocol": "grpc",
+//!   "version": "v2", "region": "eu", "zone": "eu-1", "labels": {"track": "canary"},
+//!   "weight": 3, "priority": 1
+//! }]}
+//! ```
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
 
 use serde::Deserialize;
 use weir_model::limits;
 
-use super::Protocol;
+use super::{ConfigMistake, Endpoint, Protocol};
+
+/// Endpoints by service.
+pub(crate) type Services = BTreeMap<String, Vec<Endpoint>>;
 
 pub(super) const A_NAME: &str = "1 to 128 printable ASCII characters without spaces, `;`, `,` and `=`";
-
-/// An endpoint that is configured, not discovered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaticEndpoint {
-    /// Names it; its address where none is given.
-    pub instance: String,
-    /// `host:port`.
-    pub address: String,
-    /// Version label; may be empty.
-    pub version: String,
-    /// Zone label; may be empty.
-    pub zone: String,
-    /// What it speaks.
-    pub protocol: Protocol,
-}
 
 /// One thing wrong with the file, and where.
 #[derive(Debug)]
@@ -41,9 +39,42 @@ struct Written {
     #[serde(default)]
     version: String,
     #[serde(default)]
+    region: String,
+    #[serde(default)]
     zone: String,
     #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
     protocol: String,
+    weight: Option<i64>,
+    priority: Option<i64>,
+}
+
+/// The content of the file, or what keeps it from being read.
+pub(crate) fn read(file: &Path) -> Result<Vec<u8>, Vec<ConfigMistake>> {
+    let mistake = |expected: String| {
+        let (flag, got) = ("--endpoints".to_owned(), file.display().to_string());
+        vec![ConfigMistake { flag, expected, got }]
+    };
+    let most = limits::CONFIG_FILE_BYTES;
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|file| file.take(most + 1).read_to_end(&mut bytes))
+        .map_err(|error| mistake(format!("a readable file ({error})")))?;
+    if bytes.len() as u64 > most {
+        return Err(mistake(format!("a file of at most {} MiB", most >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// What the content of `file` says, or everything that is wrong with it.
+pub(crate) fn services(file: &Path, content: &[u8]) -> Result<Services, Vec<ConfigMistake>> {
+    let mistake = |problem: Problem| ConfigMistake {
+        flag: format!("--endpoints {}{}", file.display(), problem.path),
+        expected: problem.expected,
+        got: problem.got,
+    };
+    parse(content).map_err(|problems| problems.into_iter().map(mistake).collect())
 }
 
 /// Whether `text` may stand in a header and a label.
@@ -60,7 +91,12 @@ pub(crate) fn is_authority(text: &str) -> bool {
     })
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Vec<StaticEndpoint>>, Vec<Problem>> {
+/// Whether these may be labels of an endpoint.
+pub(crate) fn is_label((name, value): (&String, &String)) -> bool {
+    is_name(name) && (value.is_empty() || is_name(value))
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
     let written: BTreeMap<String, Vec<Written>> = serde_json::from_slice(bytes).map_err(|error| {
         let expected =
             format!("JSON of the form {{\"service\": [{{\"address\": \"host:port\"}}]}} ({error})");
@@ -77,22 +113,43 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Vec<StaticEndpoint>
             problem("", A_NAME, &service);
         }
         if list.len() > limits::PROXY_ENDPOINTS {
-            problem("", "at most 1024 endpoints", &list.len().to_string());
+            problem("", "at most 10000 endpoints", &list.len().to_string());
         }
-        let mut endpoints: Vec<StaticEndpoint> = Vec::new();
+        let mut endpoints: Vec<Endpoint> = Vec::new();
         for (i, written) in list.into_iter().enumerate() {
             if !is_authority(&written.address) {
                 problem(&format!("[{i}].address"), "host:port", &written.address);
             }
-            for (field, text) in
-                [("instance", &written.instance), ("version", &written.version), ("zone", &written.zone)]
-            {
+            for (field, text) in [
+                ("instance", &written.instance),
+                ("version", &written.version),
+                ("region", &written.region),
+                ("zone", &written.zone),
+            ] {
                 if !text.is_empty() && !is_name(text) {
                     problem(&format!("[{i}].{field}"), A_NAME, text);
                 }
             }
+            if written.labels.len() > limits::ENDPOINT_LABELS {
+                problem(&format!("[{i}].labels"), "at most 64 labels", &written.labels.len().to_string());
+            }
+            for (name, value) in written.labels.iter().filter(|label| !is_label(*label)) {
+                problem(&format!("[{i}].labels"), A_NAME, &format!("{name}: {value}"));
+            }
+            let mut number = |field: &str, expected: &str, number: Option<i64>, least: u32, most: u32| {
+                let Some(number) = number else { return least };
+                let fits = u32::try_from(number).ok().filter(|number| (least..=most).contains(number));
+                fits.unwrap_or_else(|| {
+                    problem(&format!("[{i}].{field}"), expected, &number.to_string());
+                    least
+                })
+            };
+            let most = limits::ENDPOINT_WEIGHT;
+            let weight = number("weight", "a whole number from 1 to 65535", written.weight, 1, most);
+            let most = limits::ENDPOINT_PRIORITY;
+            let priority = number("priority", "a whole number from 0 to 65535", written.priority, 0, most);
             let protocol = match written.protocol.as_str() {
-                "" => Some(Protocol::Http),
+                "" => Some(Protocol::default()),
                 name => Protocol::from_name(name),
             };
             if protocol.is_none() {
@@ -103,12 +160,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Vec<StaticEndpoint>
             if endpoints.iter().any(|other| other.instance == instance) {
                 problem(&format!("[{i}].instance"), "each endpoint once", &instance);
             }
-            endpoints.push(StaticEndpoint {
+            endpoints.push(Endpoint {
                 instance,
                 address: written.address,
                 version: written.version,
+                region: written.region,
                 zone: written.zone,
-                protocol: protocol.unwrap_or(Protocol::Http),
+                labels: written.labels,
+                protocol: protocol.unwrap_or_default(),
+                weight,
+                priority,
             });
         }
         all.insert(service, endpoints);

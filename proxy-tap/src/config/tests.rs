@@ -1,3 +1,5 @@
+mod example;
+
 use super::*;
 
 fn args() -> ProxyArgs {
@@ -25,7 +27,9 @@ fn all_mistakes_are_told_at_once_with_their_flags() {
         retries: "-1".into(),
         retry_budget: "101".into(),
         local_breaker: "maybe".into(),
-        balancer: "random".into(),
+        balancer: "fastest".into(),
+        drain: "soon".into(),
+        drain_delay: "-1s".into(),
         endpoints: Some("/does/not/exist".into()),
         ..ProxyArgs::default()
     }
@@ -38,6 +42,8 @@ fn all_mistakes_are_told_at_once_with_their_flags() {
         "--app",
         "--balancer",
         "--collector",
+        "--drain",
+        "--drain-delay",
         "--endpoints",
         "--inbound",
         "--local-breaker",
@@ -51,7 +57,13 @@ fn all_mistakes_are_told_at_once_with_their_flags() {
     assert_eq!(flags, expected);
     assert_eq!(mistakes.iter().filter(|m| m.flag == "--outbound").count(), 2);
     let shown = mistakes.iter().find(|m| m.flag == "--protocol").unwrap().to_string();
-    assert_eq!(shown, "--protocol: expected http or grpc, got `soap`");
+    assert_eq!(shown, "--protocol: expected http, http2, grpc or tcp, got `soap`");
+}
+
+#[test]
+fn draining_may_take_no_time_and_be_announced_no_time_before() {
+    let config = ProxyArgs { drain: "0s".into(), drain_delay: "0".into(), ..args() }.into_config().unwrap();
+    assert_eq!((config.drain, config.drain_delay), (Duration::ZERO, Duration::ZERO));
 }
 
 #[test]
@@ -74,4 +86,83 @@ fn problems_of_the_endpoint_file_have_paths() {
     let paths: Vec<_> = endpoints::parse(text).unwrap_err().into_iter().map(|p| p.path).collect();
     assert_eq!(paths, ["#payments[0].address", "#payments[1].zone", "#payments[1].protocol"]);
     assert!(endpoints::parse(br#"{"payments": [{"adress": "h:1"}]}"#).is_err());
+}
+
+#[test]
+fn the_endpoint_file_says_where_an_endpoint_is_and_how_much_it_takes() {
+    let text = br#"{"payments": [
+        {"address": "h:1", "region": "eu", "zone": "eu-1", "labels": {"track": "canary", "beta": ""},
+         "weight": 65535, "priority": 2},
+        {"address": "h:2"}
+    ]}"#;
+    let all = endpoints::parse(text).unwrap();
+    let first = &all["payments"][0];
+    assert_eq!((first.region.as_str(), first.zone.as_str()), ("eu", "eu-1"));
+    assert_eq!((first.weight, first.priority), (65_535, 2));
+    assert_eq!(first.labels["track"], "canary");
+    let plain = Endpoint { instance: "h:2".into(), address: "h:2".into(), ..Endpoint::default() };
+    assert_eq!(all["payments"][1], plain);
+    assert_eq!((plain.weight, plain.priority), (1, 0));
+}
+
+#[test]
+fn numbers_and_labels_of_the_endpoint_file_have_bounds() {
+    let labels: Vec<_> = (0..65).map(|i| format!("\"l{i}\": \"\"")).collect();
+    let text = format!(
+        r#"{{"payments": [
+            {{"address": "h:1", "weight": 0, "priority": -1}},
+            {{"address": "h:2", "weight": 65536, "priority": 65536, "region": "a b"}},
+            {{"address": "h:3", "labels": {{"a b": "c", "d": "e;f"}}}},
+            {{"address": "h:4", "labels": {{{}}}}}
+        ]}}"#,
+        labels.join(",")
+    );
+    let problems = endpoints::parse(text.as_bytes()).unwrap_err();
+    let paths: Vec<_> = problems.iter().map(|p| p.path.trim_start_matches("#payments")).collect();
+    let expected = [
+        "[0].weight",
+        "[0].priority",
+        "[1].region",
+        "[1].weight",
+        "[1].priority",
+        "[2].labels",
+        "[2].labels",
+        "[3].labels",
+    ];
+    assert_eq!(paths, expected);
+}
+
+/// Each flag has a row with its default in the table of PROXY.md, and each row a flag.
+#[test]
+fn the_reference_lists_the_flags_and_their_defaults() {
+    use clap::Args as _;
+
+    let page = include_str!("../../PROXY.md");
+    let rows: std::collections::BTreeMap<&str, &str> = page
+        .lines()
+        .filter_map(|row| {
+            let flag = row.strip_prefix("| `--")?.split([' ', '`']).next()?;
+            let default = row.replace("\\|", "/").split('|').nth(2).map(str::trim)?.to_owned();
+            Some((flag, &*default.leak()))
+        })
+        .collect();
+    let command = ProxyArgs::augment_args(clap::Command::new("weir-proxy"));
+    let mut known = std::collections::BTreeSet::new();
+    for flag in command.get_arguments() {
+        let name = flag.get_long().unwrap();
+        known.insert(name);
+        let row = rows.get(name).unwrap_or_else(|| panic!("PROXY.md has no row for --{name}"));
+        let default = flag.get_default_values().iter().filter_map(|text| text.to_str()).collect::<String>();
+        let expected = match (flag.get_action().takes_values(), &*default) {
+            (false, _) => "off".to_owned(),
+            (true, "") if name == "inbound" => "`127.0.0.1:0` with `--app`".to_owned(),
+            (true, "") => "\u{2013}".to_owned(),
+            (true, default) => format!("`{default}`"),
+        };
+        assert_eq!(*row, expected, "--{name}");
+        let variable = format!("WEIR_PROXY_{}", name.replace('-', "_").to_uppercase());
+        assert_eq!(flag.get_env().and_then(|name| name.to_str()), Some(&*variable));
+    }
+    let unknown: Vec<_> = rows.keys().filter(|name| !known.contains(*name)).collect();
+    assert!(unknown.is_empty(), "PROXY.md has flags that are none: {unknown:?}");
 }

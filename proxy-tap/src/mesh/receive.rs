@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_model::hint::Hint;
-use weir_model::limits;
 use weir_model::mesh::{self, EndpointSet, ToProxy, to_proxy};
+use weir_model::{limits, policy};
 
-use crate::config::{Protocol, StaticEndpoint, is_authority, is_name};
+use crate::config::{Protocol, is_authority, is_label, is_name};
 use crate::run::Proxy;
+use crate::upstream::Origin;
 
 /// Applies a message; a welcome returns how often to renew the registration.
 pub(super) fn message(proxy: &Proxy, message: ToProxy) -> Option<Duration> {
@@ -16,7 +17,7 @@ pub(super) fn message(proxy: &Proxy, message: ToProxy) -> Option<Duration> {
         Some(to_proxy::Message::Welcome(welcome)) => {
             proxy.mesh.welcomed(welcome.epoch);
             tracing::info!(epoch = welcome.epoch, "joined the mesh");
-            for upstream in &proxy.upstreams {
+            for upstream in proxy.services.all() {
                 upstream.breakers().heard(Instant::now(), welcome.epoch);
             }
             return Some(Duration::from_millis(welcome.renew_every_ms.into()));
@@ -29,10 +30,8 @@ pub(super) fn message(proxy: &Proxy, message: ToProxy) -> Option<Duration> {
 }
 
 fn endpoints(proxy: &Proxy, set: EndpointSet) {
-    let asked = |upstream: &&std::sync::Arc<crate::upstream::Upstream>| {
-        *upstream.name == *set.service && !upstream.is_static
-    };
-    let Some(upstream) = proxy.upstreams.iter().find(asked) else {
+    let known = proxy.services.get(&set.service);
+    let Some(upstream) = known.filter(|upstream| upstream.origin == Origin::Registry) else {
         return proxy.mesh.is_bad();
     };
     let told = set.endpoints.into_iter().filter_map(|told| {
@@ -46,7 +45,7 @@ fn endpoints(proxy: &Proxy, set: EndpointSet) {
     upstream.set(told.collect());
 }
 
-fn endpoint(told: mesh::Endpoint) -> Result<StaticEndpoint, Box<mesh::Endpoint>> {
+fn endpoint(told: mesh::Endpoint) -> Result<policy::Endpoint, Box<mesh::Endpoint>> {
     let protocol = match told.protocol.as_str() {
         "" => Some(Protocol::Http),
         name => Protocol::from_name(name),
@@ -55,12 +54,20 @@ fn endpoint(told: mesh::Endpoint) -> Result<StaticEndpoint, Box<mesh::Endpoint>>
     let usable =
         is_name(&told.instance) && is_authority(&told.address) && label(&told.version) && label(&told.zone);
     match protocol {
-        Some(protocol) if usable => Ok(StaticEndpoint {
+        Some(protocol) if usable => Ok(policy::Endpoint {
             instance: told.instance,
             address: told.address,
             version: told.version,
             zone: told.zone,
+            // A label that cannot be used costs its subset this endpoint, not the service.
+            labels: told
+                .labels
+                .into_iter()
+                .filter(|(name, value)| is_label((name, value)))
+                .take(limits::ENDPOINT_LABELS)
+                .collect(),
             protocol,
+            ..policy::Endpoint::default()
         }),
         _ => Err(Box::new(told)),
     }
@@ -80,7 +87,7 @@ fn hints(proxy: &Proxy, set: mesh::HintSet) {
             }
         }
     }
-    for upstream in &proxy.upstreams {
+    for upstream in proxy.services.all() {
         let own = hints.iter().filter(|hint| *hint.scope.service == *upstream.name).cloned().collect();
         upstream.breakers().hints(Instant::now(), epoch, revision, own);
     }

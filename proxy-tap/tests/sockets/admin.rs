@@ -1,6 +1,7 @@
 //! The pages for people and tools.
 
 use http::Method;
+use http_body_util::BodyExt;
 use serde_json::Value;
 use weir_proxy_tap::Config;
 use weir_proxy_tap::config::{Balancer, RetryPolicy};
@@ -55,6 +56,131 @@ async fn the_configuration_is_shown_as_it_was_understood() {
     }
     assert_eq!(shown["static_endpoints"]["payments"], 1);
     assert_eq!(shown["outbound"][0]["name"], "payments");
+}
+
+#[tokio::test]
+async fn every_setting_is_shown() {
+    let resolve = weir_proxy_tap::config::Target::parse("dns://ledger.example:80").unwrap();
+    let config = Config {
+        resolve: [("ledger".to_owned(), resolve)].into(),
+        http_proxy: Some(any_port()),
+        policy_file: Some("policy.toml".into()),
+        mark: Some(7),
+        ..cart(&[])
+    };
+    let proxy = start(config).await;
+    let shown = json(&proxy, "/config").await;
+    for (key, value) in [
+        ("resolve", serde_json::json!({ "ledger": "dns://ledger.example:80" })),
+        ("http_proxy", "127.0.0.1:0".into()),
+        ("policy_file", "policy.toml".into()),
+        ("mark", 7.into()),
+        ("workers", 1.into()),
+        ("unknown_hosts", "allow".into()),
+        ("tls", Value::Null),
+        ("capture", Value::Null),
+        ("drain_ms", 5_000.into()),
+        ("drain_delay_ms", 100.into()),
+        ("takeover", Value::Null),
+    ] {
+        assert_eq!(shown[key], value, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn the_filter_of_log_lines_is_told_and_changed() {
+    let (filter, handle) = tracing_subscriber::reload::Layer::<_, tracing_subscriber::Registry>::new(
+        tracing_subscriber::EnvFilter::new("info"),
+    );
+    let log = Some(weir_proxy_tap::LogFilter::reloading(handle));
+    let proxy = start(Config { log, ..cart(&[]) }).await;
+    let admin = proxy.admin.unwrap();
+    assert_eq!(json(&proxy, "/log-level").await["filter"], "info");
+    let say = async |method: Method, text: &'static str, origin: Option<&str>| {
+        let mut say = request(method, "/log-level");
+        if let Some(origin) = origin {
+            say = say.header("origin", origin);
+        }
+        ask(admin, say.body(http_body_util::Full::new(text.into()).boxed()).unwrap()).await
+    };
+    assert_eq!(say(Method::PUT, "warn,weir_proxy_tap=debug\n", None).await.status, 200);
+    let told = json(&proxy, "/log-level").await["filter"].as_str().unwrap().to_owned();
+    assert!(told.contains("weir_proxy_tap=debug") && told.contains("warn"), "{told}");
+    let answer = say(Method::POST, "a=b=c", None).await;
+    assert!(answer.status == 400 && answer.text().contains("invalid_filter"), "{}", answer.text());
+    assert_eq!(say(Method::POST, "error", Some("http://shop.example")).await.status, 403);
+    let long = Box::leak("x".repeat(5_000).into_boxed_str());
+    assert_eq!(say(Method::POST, long, None).await.status, 400);
+    assert_eq!(json(&proxy, "/log-level").await["filter"], told, "what was wrong changed nothing");
+    drop(filter);
+    let without = start(cart(&[])).await;
+    assert_eq!(get(without.admin.unwrap(), "/log-level").await.status, 501);
+}
+
+#[tokio::test]
+async fn the_certificates_are_told_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "shop authority");
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertifiedIssuer::self_signed(authority, authority_key).unwrap();
+    let mut cart_params =
+        rcgen::CertificateParams::new(vec!["cart".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+    let uri = "spiffe://shop/ns/default/sa/cart".try_into().unwrap();
+    cart_params.subject_alt_names.push(rcgen::SanType::URI(uri));
+    cart_params.distinguished_name.push(rcgen::DnType::CommonName, "cart");
+    cart_params.not_before = rcgen::date_time_ymd(2026, 1, 2);
+    cart_params.not_after = rcgen::date_time_ymd(2096, 3, 4);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = cart_params.signed_by(&key, &authority).unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let files = weir_proxy_tap::config::TlsFiles {
+        cert: file("cert.pem", own.pem()),
+        key: file("key.pem", key.serialize_pem()),
+        ca: file("ca.pem", authority.pem()),
+    };
+    let tls = Some(weir_proxy_tap::config::TlsConfig { files, plaintext: false });
+    let proxy = start(Config { tls, ..cart(&[]) }).await;
+    let shown = json(&proxy, "/certs").await;
+    let chain = &shown["chain"][0];
+    assert!(chain["subject"].as_str().unwrap().contains("CN=cart"), "{shown}");
+    assert!(chain["issuer"].as_str().unwrap().contains("CN=shop authority"), "{shown}");
+    let names =
+        serde_json::json!(["DNS:cart", "IP Address:10.0.0.1", "URI:spiffe://shop/ns/default/sa/cart"]);
+    assert_eq!(chain["alternative_names"], names);
+    assert_eq!(chain["not_before"], "2026-01-02T00:00:00Z");
+    assert_eq!(chain["not_after"], "2096-03-04T00:00:00Z");
+    assert!(chain["expires_in_s"].as_i64().unwrap() > 0);
+    assert_eq!((&chain["is_ca"], &shown["authorities"][0]["is_ca"]), (&false.into(), &true.into()));
+    assert!(shown["files"]["key"].as_str().unwrap().ends_with("key.pem"));
+    assert!(!shown.to_string().contains("PRIVATE"));
+    let without = start(cart(&[])).await;
+    assert_eq!(json(&without, "/certs").await["chain"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn connections_and_malformed_requests_are_counted() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let app = App::always(200, "").await;
+    let proxy = start(cart(&[app.address])).await;
+    let mut stream = tokio::net::TcpStream::connect(to_payments(&proxy)).await.unwrap();
+    let label = ["listener=\"outbound/payments\""];
+    let open = async || metric(&proxy, "weir_proxy_connections", &label).await;
+    until("one connection", async || (open().await == 1.0).then_some(())).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    drop(stream);
+    until("no connection", async || (open().await == 0.0).then_some(())).await;
+    assert!((metric(&proxy, "weir_proxy_connections_accepted_total", &label).await - 1.0).abs() < 1e-9);
+    assert!((metric(&proxy, "weir_proxy_malformed_requests_total", &[]).await - 1.0).abs() < 1e-9);
+    assert!(metric(&proxy, "weir_proxy_connections", &["listener=\"admin\""]).await >= 1.0);
 }
 
 #[tokio::test]

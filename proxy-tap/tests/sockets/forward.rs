@@ -212,42 +212,6 @@ async fn an_application_that_takes_too_long_is_answered_for_with_504() {
 }
 
 /// What a proxy answers these bytes with, until it closes the connection.
-async fn raw(address: std::net::SocketAddr, sent: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(sent.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    answer
-}
-
-#[tokio::test]
-async fn a_request_that_cannot_be_forwarded_is_refused_and_the_connection_closed() {
-    let app = App::always(200, "").await;
-    let proxy = start(payments(app.address)).await;
-    for (sent, status) in [
-        ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "400"),
-        ("GET / HTTP/1.1\r\n\r\n", "400"),
-        ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", "405"),
-        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501"),
-    ] {
-        let answer = raw(proxy.inbound.unwrap(), sent).await;
-        assert_eq!(answer.split(' ').nth(1), Some(status), "{sent:?}: {answer}");
-    }
-    assert_eq!(app.count(), 0);
-}
-
-#[tokio::test]
-async fn nothing_is_smuggled_behind_a_request_with_two_lengths() {
-    let app = App::always(200, "").await;
-    let proxy = start(payments(app.address)).await;
-    let sent = "POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n\
-                0\r\n\r\nGET /two HTTP/1.1\r\nhost: a\r\n\r\n";
-    // RFC 9112 section 6.3: the chunks count, the length is removed, nothing more is read.
-    raw(proxy.inbound.unwrap(), sent).await;
-    let seen = app.seen();
-    assert_eq!(seen.iter().map(|seen| seen.parts.uri.path()).collect::<Vec<_>>(), ["/one"]);
-    assert_eq!(seen[0].header("content-length").unwrap_or("0"), "0");
-}
 
 #[tokio::test]
 async fn a_caller_that_goes_away_is_told_from_a_failure_of_the_server() {
@@ -290,4 +254,24 @@ async fn requests_in_flight_end_before_the_proxy_stops() {
     gate.add_permits(1);
     assert_eq!(waiting.await.unwrap().text(), "late");
     timeout(DEADLINE, stopping).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_is_cut_off_is_blamed_on_its_caller_whatever_the_endpoint_speaks() {
+    for protocol in [Protocol::Http, Protocol::Http2] {
+        let app = App::always(200, "").await;
+        let proxy = start(speaking(protocol, cart(&[app.address]))).await;
+        for cut in 1..=3 {
+            let mut stream = TcpStream::connect(to_payments(&proxy)).await.unwrap();
+            stream.write_all(b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nfour").await.unwrap();
+            stream.shutdown().await.unwrap();
+            let blamed = async || {
+                let cuts = metric(&proxy, "istio_requests_total", &["response_flags=\"DC\""]).await;
+                (cuts > f64::from(cut) - 0.5).then_some(())
+            };
+            until("a call that is blamed on its caller", blamed).await;
+        }
+        let all = metric(&proxy, "istio_requests_total", &[]).await;
+        assert!((all - 3.0).abs() < 1e-9, "{all} calls");
+    }
 }

@@ -172,17 +172,13 @@ async fn declining_early() -> std::net::SocketAddr {
 
 #[tokio::test]
 async fn an_early_answer_that_is_not_retried_leaves_the_request_body_alone() {
-    let retry = RetryPolicy { limit: 1, budget_pct: 0.0 };
-    let spending = App::always(503, "").await;
-    let mut config = Config { retry, ..cart(&[declining_early().await]) };
-    // Another service, to spend the budget on.
-    config.outbound.push(weir_proxy_tap::config::Outbound { name: "other".into(), listen: any_port() });
-    let other = cart(&[spending.address]).endpoints.remove("payments").unwrap();
-    config.endpoints.insert("other".into(), other);
-    let proxy = start(config).await;
-    for _ in 0..20 {
-        get(proxy.outbound[1].1, "/").await;
-    }
+    let policy = r#"
+        [[service]]
+        host = "payments"
+        destination = { retry_budget = { percent = 0, min_per_second = 0 } }
+    "#;
+    let policy = toml::from_str(policy).unwrap();
+    let proxy = start(Config { retry: ONCE, policy, ..cart(&[declining_early().await]) }).await;
     let (body, outgoing) = tokio::sync::mpsc::channel(4);
     let outgoing = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(outgoing));
     let data = |data| Ok(Frame::data(Bytes::from_static(data)));
@@ -194,4 +190,17 @@ async fn an_early_answer_that_is_not_retried_leaves_the_request_body_alone() {
     drop(body);
     let answer = Answer::of(response).await;
     assert_eq!((answer.status, answer.text()), (503, "done"));
+}
+
+/// What one endpoint declines and another makes good is a failure of the first all the same.
+#[tokio::test]
+async fn an_endpoint_that_declines_is_ejected_although_retries_hide_it() {
+    let (bad, good) = (App::always(503, "not me").await, App::always(200, "fine").await);
+    let config = Config { retry: ONCE, local_breaker: true, ..cart(&[bad.address, good.address]) };
+    let proxy = start(config).await;
+    for _ in 0..40 {
+        assert_eq!(get(to_payments(&proxy), "/").await.status, 200);
+    }
+    // Five failures in a row eject it; then one may have gone to test it.
+    assert!((5..=6).contains(&bad.count()), "{} requests went to who declines all", bad.count());
 }

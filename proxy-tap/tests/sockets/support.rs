@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use weir_model::{Clock, UnixNanos};
-use weir_proxy_tap::config::{Balancer, Outbound, Protocol, RetryPolicy, StaticEndpoint};
+use weir_proxy_tap::config::{Balancer, Endpoint, Outbound, Protocol, RetryPolicy};
 use weir_proxy_tap::{Config, Running};
 
 /// How long anything here may take before the test fails.
@@ -206,12 +206,11 @@ pub(crate) fn grpc_answer(message: &[u8], status: &'static str) -> Response<Repl
 
 /// A proxy beside `cart` that calls `payments`, with everything optional off.
 pub(crate) fn cart(endpoints: &[SocketAddr]) -> Config {
-    let told = |(i, address): (usize, &SocketAddr)| StaticEndpoint {
+    let told = |(i, address): (usize, &SocketAddr)| Endpoint {
         instance: format!("p{}", i + 1),
         address: address.to_string(),
         version: "v2".into(),
-        zone: String::new(),
-        protocol: Protocol::Http,
+        ..Endpoint::default()
     };
     Config {
         service: "cart".into(),
@@ -230,6 +229,7 @@ pub(crate) fn cart(endpoints: &[SocketAddr]) -> Config {
         timeout: Duration::from_secs(2),
         retry: RetryPolicy { limit: 0, budget_pct: 0.0 },
         local_breaker: false,
+        ..Config::default()
     }
 }
 

@@ -83,6 +83,7 @@ async fn a_call_through_two_proxies_is_one_trace_of_client_and_server() {
         .map(|metric| metric.name)
         .collect();
     let expected = [
+        "istio_build",
         "istio_request_bytes",
         "istio_request_duration_milliseconds",
         "istio_requests_total",

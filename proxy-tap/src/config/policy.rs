@@ -1,0 +1,31 @@
+//! The policy file: TOML, all of whose mistakes are told at once.
+
+use std::path::Path;
+
+use weir_model::limits;
+use weir_model::policy::Policy;
+
+use super::ConfigMistake;
+
+/// The policy in `file`, or what is wrong with it.
+pub(crate) fn read(file: &Path) -> Result<Policy, Vec<ConfigMistake>> {
+    let shown = file.display();
+    let mistake = |at: &str, expected: String| ConfigMistake {
+        flag: format!("--policy {shown}{at}"),
+        expected,
+        got: String::new(),
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| vec![mistake("", format!("a readable file ({error})"))])?;
+    if text.len() > limits::POLICY_BYTES {
+        return Err(vec![mistake("", format!("at most {} MiB", limits::POLICY_BYTES >> 20))]);
+    }
+    let policy: Policy = toml::from_str(&text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let at = line.map_or(String::new(), |line| format!(":{line}"));
+        vec![mistake(&at, format!("a policy ({})", error.message()))]
+    })?;
+    let mistakes: Vec<_> =
+        policy.check().into_iter().map(|one| mistake(&format!("#{}", one.path), one.problem)).collect();
+    if mistakes.is_empty() { Ok(policy) } else { Err(mistakes) }
+}

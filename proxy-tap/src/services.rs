@@ -1,0 +1,99 @@
+//! The services that the application calls, by host: those that were configured, and those that requests name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use weir_model::policy::Resolve;
+use weir_model::{limits, policy};
+
+use crate::run::Proxy;
+use crate::upstream::{Origin, Upstream};
+
+/// The services that the application calls.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    by_host: ArcSwap<HashMap<Arc<str>, Arc<Upstream>>>,
+    /// Held while the table is replaced.
+    change: Mutex<()>,
+    /// Something was added that the collector has to be asked for.
+    pub(crate) added: Notify,
+}
+
+impl Services {
+    /// All of them, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Upstream>> {
+        self.by_host.load().values().cloned().collect()
+    }
+
+    /// One of which `is` holds.
+    pub(crate) fn find(&self, is: impl Fn(&Upstream) -> bool) -> Option<Arc<Upstream>> {
+        self.by_host.load().values().find(|one| is(one)).cloned()
+    }
+
+    /// The service called `host`.
+    pub(crate) fn get(&self, host: &str) -> Option<Arc<Upstream>> {
+        self.by_host.load().get(host).cloned()
+    }
+
+    /// The service called `host`, as the configuration has it or as the registry will.
+    pub(crate) fn get_or_add(&self, host: &str, proxy: &Proxy) -> Option<Arc<Upstream>> {
+        self.get(host).or_else(|| {
+            let (config, policy) = (&proxy.config, proxy.policy());
+            let listed = policy.service(host).filter(|service| service.resolve == Resolve::Static);
+            match (config.endpoints.get(host), listed) {
+                (Some(fixed), _) => self.add(host, Origin::File, fixed.clone(), proxy),
+                (None, Some(listed)) => self.add(host, Origin::File, listed.endpoints.clone(), proxy),
+                _ if config.resolve.contains_key(host) => self.add(host, Origin::Dns, vec![], proxy),
+                _ => self.add(host, Origin::Registry, vec![], proxy),
+            }
+        })
+    }
+
+    /// A host outside the mesh, at the address that its name stands for.
+    pub(crate) fn external(&self, authority: &str, proxy: &Proxy) -> Option<Arc<Upstream>> {
+        self.get(authority).or_else(|| {
+            let endpoint = policy::Endpoint {
+                instance: authority.to_owned(),
+                address: authority.to_owned(),
+                ..policy::Endpoint::default()
+            };
+            self.add(authority, Origin::External, vec![endpoint], proxy)
+        })
+    }
+
+    /// Adds a service, unless there are too many.
+    fn add(
+        &self,
+        host: &str,
+        origin: Origin,
+        endpoints: Vec<policy::Endpoint>,
+        proxy: &Proxy,
+    ) -> Option<Arc<Upstream>> {
+        let _held = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = self.get(host) {
+            return Some(known);
+        }
+        let mut table = HashMap::clone(&self.by_host.load());
+        if table.len() >= limits::PROXY_SERVICES {
+            // Hosts outside the mesh make room for each other, and so do those that the registry turned out not to
+            // know: whoever uses one holds it.
+            let is_outside = |one: &Upstream| match one.origin {
+                Origin::External => true,
+                Origin::Registry => !one.ever_had_one(),
+                Origin::File | Origin::Dns => false,
+            };
+            let idle = table.iter().find(|(_, one)| is_outside(one) && Arc::strong_count(one) == 1);
+            let idle = idle.map(|(host, _)| Arc::clone(host))?;
+            table.remove(&idle);
+        }
+        let upstream = proxy.new_upstream(host, origin, endpoints);
+        table.insert(Arc::clone(&upstream.name), Arc::clone(&upstream));
+        self.by_host.store(Arc::new(table));
+        if origin == Origin::Registry {
+            self.added.notify_one();
+        }
+        Some(upstream)
+    }
+}
