@@ -66,19 +66,23 @@ soak: setup-test setup-fuzz build ## what takes long: 500 kills at system calls,
 fuzz: setup-fuzz ## each way in fuzzed for FUZZ_SECONDS (60); TARGETS="zipkin import" for those alone
 	CARGO="$(CARGO)" tests/fuzz.sh $(TARGETS)
 
-# What npm and cargo cannot bring: the browser, Python's venv, strace, which kills at a chosen system call, and an
-# exporter to scrape.
+# What npm and cargo cannot bring: the browser, Python's venv, strace, which kills at a chosen system call, iproute2 for
+# network namespaces, an exporter to scrape, and what tests run from where it is unpacked: Prometheus and its
+# Alertmanager, the DNS server NSD, and nft, with the libraries that not every system has.
 setup-test:
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
+	PATH="$$PATH:/usr/sbin" command -v ip >/dev/null || missing="$$missing iproute2"; \
 	command -v prometheus-node-exporter >/dev/null || missing="$$missing prometheus-node-exporter"; \
 	python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing with apt-get:$$missing"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
 	fi
-	@SUDO="$(SUDO)" tests/debian.sh $(abspath $(BUILT))/debian prometheus prometheus-alertmanager
+	@SUDO="$(SUDO)" tests/debian.sh $(abspath $(BUILT))/debian prometheus prometheus-alertmanager \
+	  victoria-metrics nsd libfstrm0 libprotobuf-c1 libevent-2.1-7 \
+	  nftables libnftables1 libnftnl11 libjansson4 libmnl0 libxtables12 libedit2 libgmp10 libbsd0 libmd0
 
 # libFuzzer is C++ and is compiled from its crate; stable Rust has the coverage counters.
 setup-fuzz:
