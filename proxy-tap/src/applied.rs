@@ -4,14 +4,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_model::policy::destination::Connections;
+use weir_model::policy::destination::{Connections, OutlierDetection};
 use weir_model::policy::route::Retries;
-use weir_model::policy::{Mistake, Service};
+use weir_model::policy::{Mistake, Policy, Resolve, Service};
 
+use crate::balance::Rules;
 use crate::concurrency::Limits;
 use crate::config::Config;
 use crate::retry::Budget;
 use crate::route::{Buckets, RetryPolicy, Routes, Target};
+use crate::run::Proxy;
+use crate::upstream::{Origin, Upstream};
 
 /// Routes, bounds and budgets of a service.
 #[derive(Debug)]
@@ -90,5 +93,53 @@ impl Applied {
     /// How many retries are left; never held across an await.
     pub(crate) fn budget(&self) -> MutexGuard<'_, Budget> {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Proxy {
+    /// Does from now on what `policy` says; its mistakes were told before.
+    pub(crate) fn apply(&self, policy: Policy) {
+        let policy = Arc::new(policy);
+        self.policy.store(Arc::clone(&policy));
+        for service in &policy.services {
+            self.services.get_or_add(&service.host, self);
+        }
+        for upstream in self.services.all() {
+            self.apply_to(&upstream, Some(&upstream.applied()));
+            let listed = policy.service(&upstream.name).filter(|service| service.resolve == Resolve::Static);
+            if let Some(service) = listed.filter(|_| upstream.origin == Origin::File) {
+                upstream.set(service.endpoints.clone());
+            }
+        }
+    }
+
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Makes a service do what the policy says of it; `before` is what held until now.
+    pub(crate) fn apply_to(&self, upstream: &Upstream, before: Option<&Applied>) {
+        let policy = self.policy();
+        let known = policy.service(&upstream.name);
+        let service = known
+            .cloned()
+            .unwrap_or_else(|| Service { host: upstream.name.to_string(), ..Service::default() });
+        let to = &service.destination;
+        let rules = Rules::new(to, "", &self.config.zone);
+        upstream.balance_by(match known {
+            Some(_) => rules,
+            None => Rules { balancer: self.config.balancer.as_policy(), ..rules },
+        });
+        let outlier = OutlierDetection {
+            enabled: to.outlier_detection.enabled && self.config.local_breaker,
+            ..to.outlier_detection.clone()
+        };
+        upstream.breakers().set_outlier(Instant::now(), outlier);
+        match Applied::new(service, &self.config, &self.buckets, before) {
+            Ok(applied) => upstream.apply(applied),
+            // What was checked compiles.
+            Err(mistakes) => tracing::error!(service = %upstream.name, ?mistakes, "policy not applied"),
+        }
     }
 }

@@ -14,12 +14,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
+use weir_model::policy::Policy;
 use weir_model::policy::destination::OutlierDetection;
-use weir_model::policy::{Policy, Resolve};
 use weir_model::{Clock, policy};
 
-use crate::applied::Applied;
-use crate::balance::Rules;
 use crate::breaker::{Answers, Breakers, Settings};
 use crate::call::Party;
 use crate::chance::Chance;
@@ -118,8 +116,9 @@ pub(crate) struct Proxy {
     pub(crate) mirror: Mirrors,
     pub(crate) sources: Sources,
     /// Rate limits as they stand.
-    buckets: Arc<Buckets>,
-    policy: ArcSwap<Policy>,
+    pub(crate) buckets: Arc<Buckets>,
+    /// What is in force; [`Proxy::apply`] changes it.
+    pub(crate) policy: ArcSwap<Policy>,
 }
 
 impl Proxy {
@@ -161,53 +160,6 @@ impl Proxy {
         let upstream = Upstream::new(name, breakers, (origin, endpoints), self.connecting());
         self.apply_to(&upstream, None);
         upstream
-    }
-
-    /// Does from now on what `policy` says; its mistakes were told before.
-    pub(crate) fn apply(&self, policy: Policy) {
-        let policy = Arc::new(policy);
-        self.policy.store(Arc::clone(&policy));
-        for service in &policy.services {
-            self.services.get_or_add(&service.host, self);
-        }
-        for upstream in self.services.all() {
-            self.apply_to(&upstream, Some(&upstream.applied()));
-            let listed = policy.service(&upstream.name).filter(|service| service.resolve == Resolve::Static);
-            if let Some(service) = listed.filter(|_| upstream.origin == Origin::File) {
-                upstream.set(service.endpoints.clone());
-            }
-        }
-    }
-
-    /// The policy in force.
-    pub(crate) fn policy(&self) -> Arc<Policy> {
-        self.policy.load_full()
-    }
-
-    /// Makes a service do what the policy says of it; `before` is what held until now.
-    fn apply_to(&self, upstream: &Upstream, before: Option<&Applied>) {
-        let policy = self.policy();
-        let known = policy.service(&upstream.name);
-        let service = known.cloned().unwrap_or_else(|| policy::Service {
-            host: upstream.name.to_string(),
-            ..policy::Service::default()
-        });
-        let to = &service.destination;
-        let rules = Rules::new(to, "", &self.config.zone);
-        upstream.balance_by(match known {
-            Some(_) => rules,
-            None => Rules { balancer: self.config.balancer.as_policy(), ..rules },
-        });
-        let outlier = OutlierDetection {
-            enabled: to.outlier_detection.enabled && self.config.local_breaker,
-            ..to.outlier_detection.clone()
-        };
-        upstream.breakers().set_outlier(Instant::now(), outlier);
-        match Applied::new(service, &self.config, &self.buckets, before) {
-            Ok(applied) => upstream.apply(applied),
-            // What was checked compiles.
-            Err(mistakes) => tracing::error!(service = %upstream.name, ?mistakes, "policy not applied"),
-        }
     }
 
     /// The local application as an endpoint of this very service.
