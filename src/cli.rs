@@ -30,11 +30,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the collector, the store and everything that reads from it
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Run a small mesh with faults to switch on, and watch it heal
     Demo(crate::demo::DemoArgs),
     /// Run the proxy beside a service
-    Proxy(weir_proxy_tap::ProxyArgs),
+    Proxy(Box<weir_proxy_tap::ProxyArgs>),
     /// Ask in SQL or PromQL
     Query(query::QueryArgs),
     /// Show the service graph
@@ -62,9 +62,9 @@ struct Usage(String);
 /// Runs the verb that the arguments name.
 pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Serve(args) => serve::run(args),
+        Verb::Serve(args) => serve::run(*args),
         Verb::Demo(args) => demo::run(args),
-        Verb::Proxy(args) => proxy::run(args),
+        Verb::Proxy(args) => proxy::run(*args),
         Verb::Query(args) => query::run(args),
         Verb::Graph(args) => graph::run(args),
         Verb::Import(args) => import::run(args),
