@@ -196,7 +196,9 @@ impl Way<'_> {
                 return (reply::fail(call, 400, flag::BAD_REQUEST, message), None);
             }
         }
-        headers::set_peer(&mut head.headers, &self.proxy.peer);
+        if !is_outside {
+            headers::set_peer(&mut head.headers, &self.proxy.peer);
+        }
         call.facts.trace.inject(&mut head.headers);
         self.applied.budget().deposit();
         let retries = self.route.and_then(|route| route.retries.as_ref()).unwrap_or(&self.applied.retries);
