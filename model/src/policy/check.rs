@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::destination::{Balancer, Subset, Tls, TlsMode};
+use super::destination::{Balancer, Connections, Subset, Tls, TlsMode};
 use super::route::{HeaderChanges, HttpMatch, HttpRoute, Rewrite, TextMatch};
 use super::{Policy, Resolve, Service};
 
@@ -42,6 +42,32 @@ impl Policy {
             });
         }
         check.found
+    }
+
+    /// Where it asks for what proxies do not do yet.
+    pub fn not_in_force(&self) -> Vec<String> {
+        let plain = Connections::default();
+        let of_service = |service: &Service| {
+            let (to, asked) = (&service.destination, &service.destination.connections);
+            let all = [
+                ("tls", to.tls != Tls::default()),
+                ("connections.max_connections", asked.max_connections.is_some()),
+                (
+                    "connections.max_requests_per_connection",
+                    asked.max_requests_per_connection != plain.max_requests_per_connection,
+                ),
+                ("connections.connect_timeout", asked.connect_timeout != plain.connect_timeout),
+                ("connections.idle_timeout", asked.idle_timeout != plain.idle_timeout),
+                ("connections.tcp_keepalive", asked.tcp_keepalive.is_some()),
+                (
+                    "connections.max_concurrent_streams",
+                    asked.max_concurrent_streams != plain.max_concurrent_streams,
+                ),
+            ];
+            let path = |part: &str| format!("service[{}].destination.{part}", service.host);
+            all.into_iter().filter(|(_, is_asked)| *is_asked).map(|(part, _)| path(part)).collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(of_service).collect()
     }
 
     /// The service called `host`.

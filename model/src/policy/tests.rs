@@ -90,6 +90,17 @@ fn all_mistakes_are_found_at_once_with_their_paths() {
 }
 
 #[test]
+fn what_is_asked_for_in_vain_is_told() {
+    let policy = from_json(serde_json::json!({ "service": [
+        { "host": "a", "destination": { "connections": { "max_requests": 3, "idle_timeout": "1m" },
+                                        "tls": { "mode": "simple" } } },
+        { "host": "b" },
+    ] }));
+    let expected = ["service[a].destination.tls", "service[a].destination.connections.idle_timeout"];
+    assert_eq!(policy.not_in_force(), expected);
+}
+
+#[test]
 fn durations_are_those_of_go() {
     for (text, ms) in [("250ms", 250), ("1.5s", 1_500), ("1h30m", 5_400_000), ("2d", 172_800_000), ("0s", 0)]
     {

@@ -27,5 +27,11 @@ pub(crate) fn read(file: &Path) -> Result<Policy, Vec<ConfigMistake>> {
     })?;
     let mistakes: Vec<_> =
         policy.check().into_iter().map(|one| mistake(&format!("#{}", one.path), one.problem)).collect();
-    if mistakes.is_empty() { Ok(policy) } else { Err(mistakes) }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    for path in policy.not_in_force() {
+        tracing::warn!("{shown}#{path}: read, and not in force yet");
+    }
+    Ok(policy)
 }
