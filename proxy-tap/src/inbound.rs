@@ -116,7 +116,7 @@ async fn handle(
     call.facts.address = Some(Arc::clone(&app.address));
     let body = forward::once(body, &call);
     let mut attempt = Attempt::begin(&proxy.tap, &call, None, app, false);
-    let sent = timeout(proxy.config.timeout, app.pool.send(protocol, &head, body)).await;
+    let sent = timeout(proxy.config.timeout, app.pool.send(protocol, &head, body, None)).await;
     let (status, flags, message) = match sent {
         Ok(Ok(response)) => return forward::pass_on(response, call, attempt),
         Ok(Err(error @ SendError::Connect { .. })) => (503, flag::NO_CONNECTION, error.to_string()),

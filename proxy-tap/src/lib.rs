@@ -44,9 +44,7 @@ mod applied;
 mod attempt;
 mod balance;
 mod breaker;
-#[allow(dead_code, reason = "the paths of requests that ask it are being written")]
 mod concurrency;
-#[allow(dead_code, reason = "the part that starts a service's tasks is being written")]
 mod health;
 mod pool;
 mod retry;

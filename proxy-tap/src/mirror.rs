@@ -59,7 +59,7 @@ pub(crate) fn send(proxy: &Arc<Proxy>, target: &Target, head: &Head, source: &So
             let subset = subset.as_deref().unwrap_or_default();
             let pick = upstream.pick(subset, &Ask::default(), &proxy.chance, Instant::now())?;
             let protocol = pick.endpoint.protocol;
-            let response = pick.endpoint.pool.send(protocol, &head, body).await.ok()?;
+            let response = pick.endpoint.pool.send(protocol, &head, body, None).await.ok()?;
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
                 frame.ok()?;

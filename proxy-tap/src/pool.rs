@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use weir_model::limits;
 
 use crate::body::{Incoming, RequestBody};
+use crate::concurrency::{Limits, Refused, Waiting};
 use crate::config::Protocol;
 use crate::dial::{self, Dialled};
 use crate::forward::Head;
@@ -49,6 +50,9 @@ pub(crate) enum SendError {
     /// The caller's request broke off.
     #[error("the request broke off")]
     RequestCut,
+    /// Too many requests wait for a connection.
+    #[error("`{}` exceeded", .0.name())]
+    Refused(Refused),
 }
 
 type Http2 = http2::SendRequest<RequestBody>;
@@ -97,17 +101,18 @@ impl Pool {
         self.security.is_some()
     }
 
-    /// Sends a request and waits for the head of the response.
+    /// Sends a request and waits for the head of the response. `limits` bound how many wait for a connection.
     pub(crate) async fn send(
         self: &Arc<Self>,
         protocol: Protocol,
         head: &Head,
         body: RequestBody,
+        limits: Option<&Arc<Limits>>,
     ) -> Result<Response<Incoming>, SendError> {
         match protocol {
-            _ if head.upgrade.is_some() => self.send_http1(head, body).await,
-            Protocol::Http | Protocol::Tcp => self.send_http1(head, body).await,
-            Protocol::Http2 | Protocol::Grpc => self.send_http2(head, body).await,
+            _ if head.upgrade.is_some() => self.send_http1(head, body, limits).await,
+            Protocol::Http | Protocol::Tcp => self.send_http1(head, body, limits).await,
+            Protocol::Http2 | Protocol::Grpc => self.send_http2(head, body, limits).await,
         }
     }
 
@@ -115,11 +120,15 @@ impl Pool {
         self: &Arc<Self>,
         head: &Head,
         mut body: RequestBody,
+        limits: Option<&Arc<Limits>>,
     ) -> Result<Response<Incoming>, SendError> {
         loop {
             let (client, fresh) = match self.take() {
                 Some(client) => (client, false),
-                None => (self.connect_http1().await?, true),
+                None => {
+                    let _waiting = wait(limits)?;
+                    (self.connect_http1().await?, true)
+                }
             };
             match client::send(client, head, body, self).await {
                 Ok(response) => return Ok(response),
@@ -138,13 +147,17 @@ impl Pool {
         self: &Arc<Self>,
         head: &Head,
         body: RequestBody,
+        limits: Option<&Arc<Limits>>,
     ) -> Result<Response<Incoming>, SendError> {
         let mut request = head.http2_request(body);
         loop {
             let current = lock(&self.own().shared).clone().filter(|sender| !sender.is_closed());
             let (mut sender, fresh) = match current {
                 Some(sender) => (sender, false),
-                None => (self.connect_http2().await?, true),
+                None => {
+                    let _waiting = wait(limits)?;
+                    (self.connect_http2().await?, true)
+                }
             };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response.map(Incoming::Http2)),
@@ -261,6 +274,11 @@ impl Pool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts a request as waiting for a connection, where that is bounded.
+fn wait(limits: Option<&Arc<Limits>>) -> Result<Option<Waiting>, SendError> {
+    limits.map(Limits::wait).transpose().map_err(SendError::Refused)
 }
 
 fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {

@@ -16,6 +16,7 @@ use crate::attempt::Attempt;
 use crate::balance::Ask;
 use crate::body::{Incoming, Replay, ReplyBody, RequestBody};
 use crate::call::{Call, Refusal, Security, flag, grpc_status};
+use crate::concurrency::Refused;
 use crate::config::Protocol;
 use crate::forward::{self, Head};
 use crate::pool::SendError;
@@ -225,34 +226,31 @@ impl Sending<'_> {
                 Ok(permit) => attempt.hold(permit),
                 Err(refused) => {
                     attempt.cancel();
-                    let limit = self.applied.limits.limit(refused);
-                    return Tried::Failed(Failed {
-                        ended: Ended::Answer(503, None),
-                        status: 503,
-                        flags: flag::REFUSED,
-                        message: String::new(),
-                        response: None,
-                        refusal: Some(refused.refusal(limit)),
-                    });
+                    return self.refused(refused);
                 }
             }
         }
         let now = Instant::now();
         let of_try = self.retries.per_try.map(|bound| now + bound);
         let until = [self.deadline, of_try].into_iter().flatten().min();
-        let sending = endpoint.pool.send(protocol, &self.head, body);
+        let limits = Some(&self.applied.limits).filter(|_| self.applied.has_limits);
+        let sending = endpoint.pool.send(protocol, &self.head, body, limits);
         let sent = match until {
             Some(until) => timeout_at(until, sending).await,
             None => Ok(sending.await),
         };
         let failed = match sent {
             Ok(Ok(response)) => return self.answered(response, attempt),
+            Ok(Err(SendError::Refused(refused))) => {
+                attempt.cancel();
+                return self.refused(refused);
+            }
             Ok(Err(error)) => {
                 let (ended, status, flags) = match error {
                     SendError::Connect { .. } => (Ended::Connect, 503, flag::NO_CONNECTION),
                     SendError::RefusedStream { .. } => (Ended::RefusedStream, 502, flag::RESET),
                     SendError::RequestCut => (Ended::Answer(400, None), 400, flag::CALLER_GONE),
-                    SendError::Reset { .. } => (Ended::Reset, 502, flag::RESET),
+                    SendError::Reset { .. } | SendError::Refused(_) => (Ended::Reset, 502, flag::RESET),
                 };
                 Failed { ended, status, flags, message: error.to_string(), response: None, refusal: None }
             }
@@ -268,6 +266,18 @@ impl Sending<'_> {
         };
         attempt.end(failed.status, None, failed.flags);
         Tried::Failed(failed)
+    }
+
+    /// The request would have exceeded a bound of the proxy's own.
+    fn refused(&self, refused: Refused) -> Tried {
+        Tried::Failed(Failed {
+            ended: Ended::Answer(503, None),
+            status: 503,
+            flags: flag::REFUSED,
+            message: String::new(),
+            response: None,
+            refusal: Some(refused.refusal(self.applied.limits.limit(refused))),
+        })
     }
 
     /// A response is the answer, unless it asks for another attempt: then it may be somebody else's turn. A refusal

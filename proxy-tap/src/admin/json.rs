@@ -1,5 +1,6 @@
 //! The pages that tools read: breakers, endpoints, configuration.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::config::{Outbound, UnknownHosts};
+use crate::health::Health;
 use crate::run::Proxy;
 use crate::upstream::{Origin, Upstream};
 
@@ -43,6 +45,7 @@ pub(super) fn breakers(proxy: &Proxy) -> Value {
 pub(super) fn endpoints(proxy: &Proxy) -> Value {
     let endpoints = services(proxy).into_iter().flat_map(|upstream| {
         let all = upstream.endpoints();
+        let checks: HashMap<_, _> = upstream.checks.views().into_iter().collect();
         let shown = all.iter().map(|endpoint| {
             json!({
                 "service": *upstream.name,
@@ -52,6 +55,8 @@ pub(super) fn endpoints(proxy: &Proxy) -> Value {
                 "zone": endpoint.zone,
                 "protocol": endpoint.protocol.name(),
                 "share": endpoint.gate.share(),
+                "healthy": endpoint.healthy.load(Ordering::Relaxed),
+                "check": checks.get(&endpoint.party.instance).map(check),
                 "in_flight": endpoint.in_flight.load(Ordering::Relaxed),
                 "source": match upstream.origin {
                     Origin::File => "file",
@@ -64,6 +69,19 @@ pub(super) fn endpoints(proxy: &Proxy) -> Value {
         shown.collect::<Vec<_>>()
     });
     json!({ "endpoints": endpoints.collect::<Vec<_>>() })
+}
+
+/// What active checks found, in milliseconds before now.
+fn check(health: &Health) -> Value {
+    let ms = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "healthy": health.healthy,
+        "problem": health.problem.as_deref(),
+        "checked_ms": health.checked.map(ms),
+        "since_ms": ms(health.since),
+        "good": health.good,
+        "bad": health.bad,
+    })
 }
 
 /// The configuration as it was understood; nothing in it is secret.

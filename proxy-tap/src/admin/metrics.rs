@@ -168,6 +168,27 @@ fn breakers(page: &mut Page, proxy: &Proxy) {
             page.sample(name, &[("service", &*upstream.name), ("endpoint", endpoint)], view.share);
         }
     }
+    let name = "weir_proxy_requests_in_flight";
+    page.metric(name, "gauge", "Requests under way that count against a bound of the policy.");
+    for (upstream, _) in &all {
+        let limits = &upstream.applied().limits;
+        page.sample(name, &[("service", &*upstream.name)], f64::from(limits.in_flight()));
+    }
+    let name = "weir_proxy_requests_pending";
+    page.metric(
+        name,
+        "gauge",
+        "Requests that wait for a connection and count against a bound of the policy.",
+    );
+    for (upstream, _) in &all {
+        let limits = &upstream.applied().limits;
+        page.sample(name, &[("service", &*upstream.name)], f64::from(limits.pending()));
+    }
+    let name = "weir_proxy_requests_over_limit_total";
+    page.metric(name, "counter", "Requests refused by a bound of the policy.");
+    for (upstream, _) in &all {
+        page.sample(name, &[("service", &*upstream.name)], upstream.applied().limits.refused() as f64);
+    }
     let name = "weir_proxy_hints_in_force";
     page.metric(name, "gauge", "Hints whose lease runs.");
     for (upstream, _) in &all {

@@ -57,7 +57,7 @@ async fn a_request_after_the_last_stream_of_a_goaway_was_not_processed() {
         stream.write_all(&GOAWAY).await.unwrap();
         while frame(&mut stream).await.is_some() {}
     });
-    let error = pool.send(Protocol::Grpc, &head(Method::POST), RequestBody::Empty).await.unwrap_err();
+    let error = pool.send(Protocol::Grpc, &head(Method::POST), RequestBody::Empty, None).await.unwrap_err();
     assert!(matches!(error, SendError::RefusedStream { .. }), "{error:?}");
     server.await.unwrap();
 }
@@ -77,7 +77,7 @@ async fn a_plain_endpoint_is_never_pinged_while_it_takes_its_time() {
         frames
     });
     let request = head(Method::POST);
-    let sending = pool.send(Protocol::Grpc, &request, RequestBody::Empty);
+    let sending = pool.send(Protocol::Grpc, &request, RequestBody::Empty, None);
     tokio::select! {
         sent = sending => panic!("{sent:?}"),
         frames = server => {

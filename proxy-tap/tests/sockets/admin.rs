@@ -190,7 +190,7 @@ async fn endpoints_and_breakers_are_listed() {
     let endpoints = json(&proxy, "/endpoints").await;
     let expected = serde_json::json!([{
         "service": "payments", "instance": "p1", "address": app.address.to_string(), "version": "v2",
-        "zone": "", "protocol": "http", "share": 1.0, "in_flight": 0, "source": "file",
+        "zone": "", "protocol": "http", "share": 1.0, "healthy": true, "check": null, "in_flight": 0, "source": "file",
     }]);
     assert_eq!(endpoints["endpoints"], expected);
     let breakers = json(&proxy, "/breakers").await;

@@ -400,6 +400,9 @@ async fn an_endpoint_that_its_checks_find_unhealthy_gets_no_requests() {
         texts.iter().all(|text| text == "well").then_some(())
     };
     until("the sick endpoint to be left out", only_well).await;
+    let shown = json(&proxy, "/endpoints").await;
+    let sick_one = shown["endpoints"].as_array().unwrap().iter().find(|one| one["instance"] == "p1").unwrap();
+    assert_eq!((&sick_one["healthy"], &sick_one["check"]["problem"]), (&false.into(), &"status 500".into()));
     healthy.store(true, Ordering::Relaxed);
     until("it to come back", async || (send(&proxy, got("/")).await.text() == "sick").then_some(())).await;
 }

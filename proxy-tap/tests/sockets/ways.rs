@@ -118,6 +118,7 @@ async fn a_client_that_names_its_host_reaches_services_and_hosts_outside() {
     assert_eq!(ask(at, by_header).await.text(), "mesh");
     assert_eq!(ask(at, absolute(format!("http://{}/z", outside.address))).await.text(), "outside");
     assert_eq!(outside.seen()[0].header("host"), Some(&*outside.address.to_string()));
+    assert_eq!(outside.seen()[0].header("x-weir-peer"), None, "who calls is not the world's to know");
     let strict = start(Config { unknown_hosts: UnknownHosts::Deny, ..config }).await;
     let refused = ask(strict.http_proxy.unwrap(), absolute(format!("http://{}/z", outside.address))).await;
     assert_eq!(refused.status, 503, "{}", refused.text());
@@ -236,4 +237,26 @@ async fn an_endpoint_is_told_of_the_caller_by_a_proxy_header() {
     let port = stream.local_addr().unwrap().port();
     assert!(all.starts_with(&format!("PROXY TCP4 127.0.0.1 127.0.0.1 {port} ")), "{all}");
     assert!(all.ends_with("\r\nwords"), "{all}");
+}
+
+#[tokio::test]
+async fn more_requests_than_may_wait_for_a_connection_are_refused() {
+    let authority = Authority::new();
+    // It takes connections and never ends a handshake.
+    let silent = TcpListener::bind(any_port()).await.unwrap();
+    let policy = r#"
+        [[service]]
+        host = "payments"
+        destination = { connections = { max_pending = 1 } }
+    "#;
+    let policy = toml::from_str(policy).unwrap();
+    let config = cart(&[silent.local_addr().unwrap()]);
+    let proxy = start(Config { tls: tls(authority.identity("cart")), policy, ..config }).await;
+    let first = tokio::spawn(get(to_payments(&proxy), "/"));
+    let _held = timeout(DEADLINE, silent.accept()).await.unwrap().unwrap();
+    let refused = get(to_payments(&proxy), "/").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("x-weir-refused").unwrap().contains("max_pending"), "{refused:?}");
+    assert!((metric(&proxy, "weir_proxy_requests_over_limit_total", &["payments"]).await - 1.0).abs() < 1e-9);
+    first.abort();
 }
