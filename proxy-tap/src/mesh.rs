@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,7 +23,7 @@ use weir_model::mesh::{FromProxy, HintAck, Registration, Renewal, Withdrawal, fr
 
 use crate::breaker::Answer;
 use crate::run::Proxy;
-use crate::upstream::Origin;
+use crate::upstream::{Origin, Upstream};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -106,9 +107,11 @@ async fn join(
     leave: &CancellationToken,
 ) -> Result<(), tonic::Status> {
     let (out, outgoing) = mpsc::channel(limits::MESH_STREAM_QUEUE);
-    let registration = from_proxy::Message::Register(registration(proxy, advertised));
+    // What was added until now is asked for with all else.
+    let _ = proxy.services.added.notified().now_or_never();
+    let first = from_proxy::Message::Register(registration(proxy, advertised.clone()));
     // The queue is new and empty, so there is room.
-    let _ = out.try_send(message(registration));
+    let _ = out.try_send(message(first));
     let mut client = MeshClient::new(channel);
     let joining = timeout(limits::MESH_PATIENCE, client.join(ReceiverStream::new(outgoing)));
     let joined = tokio::select! {
@@ -132,6 +135,11 @@ async fn join(
                 // A queue that is full carries signs of life enough.
                 let _ = out.try_send(message(from_proxy::Message::Renew(Renewal {})));
             }
+            room = next_addition(proxy, &out), if renewals.is_some() => {
+                // It replaces the one before.
+                let again = registration(proxy, advertised.clone());
+                room?.send(message(from_proxy::Message::Register(again)));
+            }
             answer = next_answer(proxy, &out), if renewals.is_some() => {
                 let (room, answer) = answer?;
                 room.send(message(from_proxy::Message::Ack(wire(proxy, &answer))));
@@ -151,7 +159,13 @@ async fn join(
 }
 
 fn registration(proxy: &Proxy, advertised: Option<String>) -> Registration {
-    let asked = proxy.services.all().into_iter().filter(|upstream| upstream.origin == Origin::Registry);
+    let fits = |upstream: &Arc<Upstream>| {
+        upstream.origin == Origin::Registry && upstream.name.len() <= limits::REGISTRATION_TEXT_BYTES
+    };
+    let mut asked: Vec<_> = proxy.services.all().into_iter().filter(fits).collect();
+    // Of more than the collector takes, those that it turned out not to know are left out.
+    asked.sort_by_key(|upstream| !upstream.ever_had_one());
+    asked.truncate(limits::REGISTRATION_UPSTREAMS);
     Registration {
         instance: proxy.identity.instance.to_string(),
         service: proxy.identity.service.to_string(),
@@ -160,7 +174,7 @@ fn registration(proxy: &Proxy, advertised: Option<String>) -> Registration {
         address: advertised.unwrap_or_default(),
         protocol: proxy.config.protocol.name().to_owned(),
         labels: std::collections::HashMap::new(),
-        upstreams: asked.map(|upstream| upstream.name.to_string()).collect(),
+        upstreams: asked.iter().map(|upstream| upstream.name.to_string()).collect(),
     }
 }
 
@@ -181,6 +195,17 @@ async fn due(renewals: &mut Option<Interval>) {
         Some(renewals) => drop(renewals.tick().await),
         None => std::future::pending().await,
     }
+}
+
+/// Room in the queue once something was added that the collector has to be asked for.
+async fn next_addition<'a>(
+    proxy: &Proxy,
+    out: &'a mpsc::Sender<FromProxy>,
+) -> Result<mpsc::Permit<'a, FromProxy>, tonic::Status> {
+    let gone = |_| tonic::Status::unavailable("the collector ended the stream");
+    let room = out.reserve().await.map_err(gone)?;
+    proxy.services.added.notified().await;
+    Ok(room)
 }
 
 /// Room in the queue first, so that an answer is only taken when it can be sent.

@@ -17,7 +17,7 @@ pub(crate) struct Services {
     by_host: ArcSwap<HashMap<Arc<str>, Arc<Upstream>>>,
     /// Held while the table is replaced.
     change: Mutex<()>,
-    /// Something was added that the collector has to be asked for.
+    /// Something was added that the collector has to be asked for: the stream to it registers once more.
     pub(crate) added: Notify,
 }
 
@@ -75,8 +75,9 @@ impl Services {
         if let Some(known) = self.get(host) {
             return Some(known);
         }
-        let mut table = HashMap::clone(&self.by_host.load());
-        if table.len() >= limits::PROXY_SERVICES {
+        let current = self.by_host.load();
+        let mut full = None;
+        if current.len() >= limits::PROXY_SERVICES {
             // Hosts outside the mesh make room for each other, and so do those that the registry turned out not to
             // know: whoever uses one holds it.
             let is_outside = |one: &Upstream| match one.origin {
@@ -84,8 +85,11 @@ impl Services {
                 Origin::Registry => !one.ever_had_one(),
                 Origin::File | Origin::Dns => false,
             };
-            let idle = table.iter().find(|(_, one)| is_outside(one) && Arc::strong_count(one) == 1);
-            let idle = idle.map(|(host, _)| Arc::clone(host))?;
+            let idle = current.iter().find(|(_, one)| is_outside(one) && Arc::strong_count(one) == 1);
+            full = Some(idle.map(|(host, _)| Arc::clone(host))?);
+        }
+        let mut table = HashMap::clone(&current);
+        if let Some(idle) = full {
             table.remove(&idle);
         }
         let upstream = proxy.new_upstream(host, origin, endpoints);

@@ -164,6 +164,38 @@ async fn until_status(proxy: &Running, status: u16) -> Answer {
 }
 
 #[tokio::test]
+async fn a_service_that_a_request_names_is_asked_for_and_found() {
+    let app = App::always(200, "ledger").await;
+    let mut collector = Collector::start().await;
+    let proxy = start(Config {
+        collector: Some(collector.address.to_string()),
+        http_proxy: Some(any_port()),
+        outbound: vec![],
+        endpoints: Default::default(),
+        ..cart(&[])
+    })
+    .await;
+    let (mut stream, registration) = collector.welcomed(1).await;
+    assert_eq!(registration.upstreams, Vec::<String>::new());
+    let at = proxy.http_proxy.unwrap();
+    let asked = tokio::spawn(async move {
+        let request = request(http::Method::GET, "http://ledger/x").body(empty()).unwrap();
+        ask(at, request).await
+    });
+    let again = loop {
+        match stream.next().await.expect("the proxy to stay") {
+            from_proxy::Message::Register(again) => break again,
+            from_proxy::Message::Renew(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((again.upstreams, again.instance), (vec!["ledger".to_owned()], registration.instance));
+    stream.endpoints("ledger", &[app.address]).await;
+    let answer = asked.await.unwrap();
+    assert_eq!((answer.status, answer.text()), (200, "ledger"));
+}
+
+#[tokio::test]
 async fn a_proxy_registers_what_it_stands_for_and_what_it_calls() {
     let mut collector = Collector::start().await;
     let app = App::always(200, "").await;
