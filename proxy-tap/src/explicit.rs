@@ -33,6 +33,10 @@ impl Explicit {
 
 impl Service for Explicit {
     async fn call(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+        // The proxy would have to encrypt what it was sent in the clear.
+        if request.uri().scheme_str() == Some("https") {
+            return reply::plain(400, "https is asked for by CONNECT");
+        }
         let Some((host, port)) = destination(&request) else {
             return reply::plain(400, "the request does not say which host it is for");
         };

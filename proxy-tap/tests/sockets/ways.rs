@@ -119,6 +119,8 @@ async fn a_client_that_names_its_host_reaches_services_and_hosts_outside() {
     assert_eq!(ask(at, absolute(format!("http://{}/z", outside.address))).await.text(), "outside");
     assert_eq!(outside.seen()[0].header("host"), Some(&*outside.address.to_string()));
     assert_eq!(outside.seen()[0].header("x-weir-peer"), None, "who calls is not the world's to know");
+    let secure = ask(at, absolute(format!("https://{}/z", outside.address))).await;
+    assert_eq!((secure.status, secure.text()), (400, "https is asked for by CONNECT\n"));
     let strict = start(Config { unknown_hosts: UnknownHosts::Deny, ..config }).await;
     let refused = ask(strict.http_proxy.unwrap(), absolute(format!("http://{}/z", outside.address))).await;
     assert_eq!(refused.status, 503, "{}", refused.text());
@@ -259,4 +261,22 @@ async fn more_requests_than_may_wait_for_a_connection_are_refused() {
     assert!(refused.header("x-weir-refused").unwrap().contains("max_pending"), "{refused:?}");
     assert!((metric(&proxy, "weir_proxy_requests_over_limit_total", &["payments"]).await - 1.0).abs() < 1e-9);
     first.abort();
+}
+
+#[tokio::test]
+async fn hosts_outside_make_room_for_each_other() {
+    let outside = App::always(200, "outside").await;
+    let config = Config { http_proxy: Some(any_port()), outbound: vec![], ..cart(&[]) };
+    let proxy = start(config).await;
+    let mut sender = http1(proxy.http_proxy.unwrap()).await;
+    // One more than there is room for; nobody listens at any of them.
+    for i in 0..=weir_model::limits::PROXY_SERVICES {
+        let target = format!("http://127.1.{}.{}:1/", i / 250, i % 250 + 1);
+        let sent = request(Method::GET, &target).header("host", "x").body(empty()).unwrap();
+        let answer = Answer::of(sender.send_request(sent).await.unwrap()).await;
+        assert!(answer.text().contains("cannot connect"), "{i}: {}", answer.text());
+    }
+    let target = format!("http://{}/", outside.address);
+    let sent = request(Method::GET, &target).header("host", "x").body(empty()).unwrap();
+    assert_eq!(Answer::of(sender.send_request(sent).await.unwrap()).await.text(), "outside");
 }
