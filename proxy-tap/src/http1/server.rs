@@ -88,8 +88,8 @@ pub(crate) async fn serve<S: Service>(conn: Conn, service: S, stop: impl Future<
                 return linger(&shared).await;
             }
         };
-        let asked = Asked { version: head.parts.version, head: head.parts.method == Method::HEAD, id: 0 };
-        let (request, asked, keep_alive) = begin(&shared, head, asked);
+        let asked = Asked { version: head.parts.version, head: head.parts.method == Method::HEAD };
+        let (request, keep_alive) = begin(&shared, head);
         let Some(response) = answer(&shared, &service, request).await else { return };
         let keep_alive = keep_alive && !is_stopped(stop.as_mut()).await;
         let next = respond(&shared, response, asked, keep_alive, timer.as_mut()).await;
@@ -106,7 +106,6 @@ pub(crate) async fn serve<S: Service>(conn: Conn, service: S, stop: impl Future<
 struct Asked {
     version: Version,
     head: bool,
-    id: u64,
 }
 
 async fn is_stopped(mut stop: Pin<&mut impl Future<Output = ()>>) -> bool {
@@ -164,18 +163,18 @@ async fn read_head(
     .await
 }
 
-fn begin(shared: &Handle, head: RequestHead, mut asked: Asked) -> (Request<Incoming>, Asked, bool) {
+/// The request, and whether another may follow it.
+fn begin(shared: &Handle, head: RequestHead) -> (Request<Incoming>, bool) {
     let RequestHead { parts, length, keep_alive, expects_continue } = head;
     let mut guard = lock(shared);
     guard.request += 1;
     guard.body = Decoder::new(length);
     guard.owes_continue = expects_continue && length != Length::None;
-    asked.id = guard.request;
     let body = match length {
         Length::None => Incoming::Empty,
-        _ => Incoming::Request(RequestBody { shared: Arc::clone(shared), request: asked.id }),
+        _ => Incoming::Request(RequestBody { shared: Arc::clone(shared), request: guard.request }),
     };
-    (Request::from_parts(parts, body), asked, keep_alive)
+    (Request::from_parts(parts, body), keep_alive)
 }
 
 /// The service's answer; `None` where the caller went away before.
