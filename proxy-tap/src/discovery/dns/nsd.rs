@@ -1,9 +1,10 @@
-//! Debian's NSD, an authoritative server, with a zone of the test's and on a port of its own.
+//! Debian's NSD, an authoritative server, with a zone of the test's and at a loopback address of its own.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::discovery::scratch::{Folder, built};
 
@@ -20,8 +21,11 @@ pub(super) struct Nsd {
 impl Nsd {
     /// Starts a server of these records. It may take a moment until it answers.
     pub(super) fn start(records: &str) -> Self {
-        // Somebody else may take it before NSD does; nobody in a test run is that quick.
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // A port that was free a moment ago may be a client's by now; on this address there are none.
+        static STARTED: AtomicU8 = AtomicU8::new(0);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, 64 + STARTED.fetch_add(1, Ordering::Relaxed) % 128, high, low.max(1));
+        let address = SocketAddr::from((ip, 5_300));
         let mut nsd = Self { address, folder: Folder::new(), process: None };
         nsd.write(records);
         nsd.restart();
