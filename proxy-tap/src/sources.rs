@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,12 +30,18 @@ const IDENTITY: Duration = Duration::from_secs(10);
 pub(crate) struct Sources {
     dns: Mutex<Vec<(Arc<str>, Arc<dns::Status>)>>,
     pub(crate) file: Arc<file::Status>,
+    policy_mistakes: AtomicUsize,
 }
 
 impl Sources {
     /// The services that are found by the DNS.
     pub(crate) fn names(&self) -> Vec<(Arc<str>, Arc<dns::Status>)> {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Mistakes in the policy file as it is; while there are any, the policy of before is in force.
+    pub(crate) fn policy_mistakes(&self) -> usize {
+        self.policy_mistakes.load(Ordering::Relaxed)
     }
 
     fn add(&self, service: &Arc<str>, status: &Arc<dns::Status>) {
@@ -100,7 +107,12 @@ async fn watch_policy(proxy: Arc<Proxy>, path: PathBuf, stop: CancellationToken)
             }
             Ok::<bool, Vec<ConfigMistake>>(is_new)
         };
-        match tokio::task::spawn_blocking(read).await {
+        let looked = tokio::task::spawn_blocking(read).await;
+        if let Ok(looked) = &looked {
+            let mistakes = looked.as_ref().err().map_or(0, Vec::len);
+            proxy.sources.policy_mistakes.store(mistakes, Ordering::Relaxed);
+        }
+        match looked {
             Ok(Ok(true)) => {
                 told.clear();
                 tracing::info!("the policy has changed and is in force");

@@ -85,6 +85,7 @@ fn mesh(page: &mut Page, proxy: &Proxy) {
         page.sample(name, &[("outcome", outcome)], count as f64);
     }
     sources(page, proxy);
+    policy(page, proxy);
     let name = "weir_proxy_uptime_seconds";
     page.metric(name, "gauge", "Time since the proxy started.");
     page.sample(name, &[], proxy.started.elapsed().as_secs_f64());
@@ -132,6 +133,12 @@ fn sources(page: &mut Page, proxy: &Proxy) {
     let name = "weir_proxy_endpoints_file_mistakes";
     page.metric(name, "gauge", "Mistakes in the file of endpoints as it is.");
     page.sample(name, &[], proxy.sources.file.mistakes().len() as f64);
+}
+
+fn policy(page: &mut Page, proxy: &Proxy) {
+    let name = "weir_proxy_policy_file_mistakes";
+    page.metric(name, "gauge", "Mistakes in the policy file as it is.");
+    page.sample(name, &[], proxy.sources.policy_mistakes() as f64);
 }
 
 fn breakers(page: &mut Page, proxy: &Proxy) {

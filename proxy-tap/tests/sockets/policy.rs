@@ -410,9 +410,8 @@ async fn an_endpoint_that_its_checks_find_unhealthy_gets_no_requests() {
 #[tokio::test]
 async fn a_policy_file_that_changes_is_in_force_and_a_broken_one_changes_nothing() {
     let app = App::always(200, "app").await;
-    let folder = std::env::temp_dir().join(format!("weir-policy-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("policy.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.toml");
     let answering = |text: &str| {
         format!("[[service]]\nhost = \"payments\"\n[[service.route]]\nrespond = {{ body = \"{text}\" }}\n")
     };
@@ -427,11 +426,13 @@ async fn a_policy_file_that_changes_is_in_force_and_a_broken_one_changes_nothing
     std::fs::write(&file, answering("two")).unwrap();
     becomes("two").await;
     std::fs::write(&file, "[[service]]\nhost = 7").unwrap();
-    sleep(Duration::from_millis(1_200)).await;
+    until("the mistake to be told", async || {
+        (metric(&proxy, "weir_proxy_policy_file_mistakes", &[]).await > 0.0).then_some(())
+    })
+    .await;
     assert_eq!(send(&proxy, got("/")).await.text(), "two");
     std::fs::write(&file, "").unwrap();
     becomes("app").await;
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[tokio::test]
