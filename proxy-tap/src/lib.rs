@@ -1,59 +1,63 @@
 //! The data plane: a proxy beside each service that forwards its traffic, observes it, and obeys hints.
 //!
-//! In: HTTP/1.1, HTTP/2 and gRPC requests, from the mesh for the local application ([`Config::inbound`])
-//! and from the application for other services ([`Config::outbound`]); endpoints and hints from the
-//! collector. Out: the same requests, and OTLP telemetry about them. [`start`] runs one proxy on the
-//! current tokio runtime; [`Running::shutdown`] drains it.
+//! In: requests of HTTP/1.1, HTTP/2 and gRPC, and connections of bytes, from the mesh for the local application
+//! ([`Config::inbound`]) and from the application for others ([`Config::outbound`], by name, or captured); what is
+//! to become of them ([`config::Policy`]); endpoints and hints from the collector. Out: the same, and OTLP telemetry
+//! about it. [`start`] runs one proxy on the current tokio runtime and a thread for each further worker;
+//! [`Running::shutdown`] drains it. `PROXY.md` is the reference.
 //!
 //! It never holds a request back for the sake of telemetry: without a collector it balances over the
 //! endpoints it knows and breaks by what it sees itself. It reads no clock and no environment.
 
 pub mod config;
+mod doors;
+mod drain;
 /// For fuzzing alone.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod run;
+mod sources;
 mod takeover;
+mod worker;
 
-mod body;
+// The ways in, and what is told of a connection before it is served.
 mod capture;
 mod connect;
 mod detect;
-mod dial;
-mod doors;
-mod drain;
 mod explicit;
+mod inbound;
+mod listen;
+mod outbound;
+
+// Bytes and messages.
+mod body;
+mod dial;
 mod forward;
 mod headers;
 mod http1;
 mod http2;
-mod inbound;
 mod io;
-mod listen;
-mod mirror;
-mod outbound;
 mod reply;
+mod tcp;
+mod tls;
+mod tunnel;
 
-mod discovery;
-mod sending;
-mod services;
-mod sources;
-
+// Where a request goes, and how often.
 mod applied;
 mod attempt;
 mod balance;
 mod breaker;
 mod concurrency;
+mod discovery;
 mod health;
+mod mirror;
 mod pool;
 mod retry;
 mod route;
-mod tcp;
-mod tls;
-mod tunnel;
+mod sending;
+mod services;
 mod upstream;
-mod worker;
 
 mod admin;
 mod call;
@@ -64,6 +68,7 @@ mod trace;
 
 #[doc(hidden)]
 pub use balance::bench::BalanceBench;
+#[doc(hidden)]
 pub use breaker::measure as measure_breaker;
 pub use config::{Config, ConfigMistake, LogFilter, ProxyArgs};
 pub use run::{Running, StartError, start};
