@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -133,6 +134,62 @@ async fn a_collector_that_is_dead_or_a_black_hole_does_not_slow_requests() {
         let with = duration(at(collector, cart(&[app.address]))).await;
         // Anything that waited for the collector would take seconds; noise of this machine does not.
         assert!(with < 5 * without + Duration::from_millis(200), "{with:?}, {without:?} without a collector");
+    }
+}
+
+/// A gRPC answer whose message says that it has `says` bytes, and whose head says `length`.
+fn lying(says: u32, length: Option<&str>) -> http::Response<Reply> {
+    let mut message = vec![0];
+    message.extend(says.to_be_bytes());
+    message.extend(b"short");
+    let mut response = answer(200, message);
+    let headers = response.headers_mut();
+    headers.insert("content-type", "application/grpc".parse().unwrap());
+    headers.extend(length.map(|length| (http::header::CONTENT_LENGTH, length.parse().unwrap())));
+    response
+}
+
+/// Answers whoever connects with these bytes, and reads on.
+async fn says(bytes: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.write_all(bytes).await;
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_collector_that_is_slow_or_lies_about_lengths_fails_no_request() {
+    let app = App::always(200, "").await;
+    let slow = App::start(|_| async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        grpc_answer(b"", "0")
+    })
+    .await;
+    let too_much = App::start(|_| async { lying(u32::MAX, None) }).await;
+    let too_little = App::start(|_| async { lying(1, None) }).await;
+    let wrong_head = App::start(|_| async { lying(5, Some("4000000000")) }).await;
+    let collectors = [
+        ("slow", slow.address),
+        ("a message longer than what comes", too_much.address),
+        ("a message shorter than what comes", too_little.address),
+        ("a body shorter than its head says", wrong_head.address),
+        // A SETTINGS frame, then the head of one of 16 MiB.
+        ("a frame longer than is allowed", says(b"\0\0\0\x04\0\0\0\0\0\xff\xff\xff\0\0\0\0\0\x01").await),
+        // A SETTINGS frame whose length is no multiple of 6.
+        ("a frame of a length that cannot be", says(b"\0\0\x05\x04\0\0\0\0\0aaaaa").await),
+        ("no HTTP/2", says(b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n").await),
+    ];
+    let without = duration(cart(&[app.address])).await;
+    for (what, collector) in collectors {
+        let with = duration(at(collector, cart(&[app.address]))).await;
+        assert!(with < 5 * without + Duration::from_millis(200), "{what}: {with:?}, {without:?} without");
     }
 }
 
