@@ -48,7 +48,7 @@ pub mod attr {
     pub const SERVER: &str = "weir.server";
     /// The instance that answered.
     pub const ENDPOINT: &str = "weir.endpoint";
-    /// Envoy-style flags: `UO`, `UH`, `UT`, `UF`, `UC`, `URX`, `NR`, `DC`, or `-`.
+    /// Envoy-style flags: `UO`, `UH`, `UT`, `UF`, `UC`, `URX`, `NR`, `DC`, `DI`, `FI`, `RL`, `DPE`, or `-`.
     pub const RESPONSE_FLAGS: &str = "weir.response_flags";
     /// How many times the request was sent again.
     pub const RETRIES: &str = "weir.retries";

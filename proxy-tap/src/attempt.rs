@@ -170,10 +170,10 @@ impl Ending {
         self.call.finish();
     }
 
-    /// The response was cut off.
-    pub(crate) fn broke_off(mut self: Box<Self>) {
-        self.call.facts.flags = flag::RESET;
-        self.attempt.end(self.call.facts.status, None, flag::RESET);
+    /// The response was cut off, for the reason that the flag gives.
+    pub(crate) fn broke_off(mut self: Box<Self>, flag: &'static str) {
+        self.call.facts.flags = flag;
+        self.attempt.end(self.call.facts.status, None, flag);
         self.call.finish();
     }
 }

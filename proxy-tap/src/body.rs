@@ -13,9 +13,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use tokio::time::{Instant, Sleep, sleep_until};
 use weir_model::limits;
 
 use crate::attempt::Ending;
+use crate::call::flag;
 use crate::http1::client::{Client, ResponseBody};
 use crate::http1::decode::may_trail;
 use crate::http1::encode::Source;
@@ -34,6 +36,8 @@ pub(crate) enum BodyError {
     Malformed(#[from] Malformed),
     #[error("the connection ended before the body did")]
     Truncated,
+    #[error("it was not over in time")]
+    Late,
     #[error("a newer attempt took the request over")]
     Superseded,
 }
@@ -299,7 +303,7 @@ pub(crate) enum ReplyBody {
     /// Made here.
     Full(Full<Bytes>),
     /// From upstream; reports how the call ended.
-    Observed { body: Incoming, ending: Option<Box<Ending>> },
+    Observed { body: Incoming, ending: Option<Box<Ending>>, end: Option<Pin<Box<Sleep>>> },
     /// None: caller and endpoint speak another protocol from here on.
     Tunnel(Box<Tunnel>),
 }
@@ -309,13 +313,13 @@ impl ReplyBody {
         Self::Full(Full::new(text.into()))
     }
 
-    /// Passes `body` on and tells `ending` when it is over.
-    pub(crate) fn observed(body: Incoming, ending: Box<Ending>) -> Self {
+    /// Passes `body` on until `end`, and tells `ending` when it is over.
+    pub(crate) fn observed(body: Incoming, ending: Box<Ending>, end: Option<Instant>) -> Self {
         if body.is_end_stream() {
             ending.complete(None);
-            return Self::Observed { body, ending: None };
+            return Self::Observed { body, ending: None, end: None };
         }
-        Self::Observed { body, ending: Some(ending) }
+        Self::Observed { body, ending: Some(ending), end: end.map(|end| Box::pin(sleep_until(end))) }
     }
 }
 
@@ -327,13 +331,19 @@ impl Body for ReplyBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let (body, ending) = match self.get_mut() {
+        let (body, ending, end) = match self.get_mut() {
             Self::Tunnel(_) => return Poll::Ready(None),
             Self::Full(full) => {
                 return Pin::new(full).poll_frame(cx).map_err(|never| match never {});
             }
-            Self::Observed { body, ending } => (body, ending),
+            Self::Observed { body, ending, end } => (body, ending, end),
         };
+        if let Some(end) = end
+            && let Some(late) = ending.take_if(|_| end.as_mut().poll(cx).is_ready())
+        {
+            late.broke_off(flag::TIMEOUT);
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
         let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
         let Some(open) = ending else {
             return Poll::Ready(frame);
@@ -350,7 +360,7 @@ impl Body for ReplyBody {
             }
             Some(Err(_)) => {
                 if let Some(open) = ending.take() {
-                    open.broke_off();
+                    open.broke_off(flag::RESET);
                 }
             }
             None => {

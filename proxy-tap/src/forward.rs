@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
+use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Ending};
 use crate::body::{Counter, Incoming, ReplyBody, RequestBody};
@@ -121,8 +122,14 @@ pub(crate) fn once(body: Incoming, call: &Call) -> RequestBody {
     RequestBody::Once(body, Counter::new(bytes, messages))
 }
 
-/// Passes a response on, and notices how it ends.
-pub(crate) fn pass_on(response: Response<Incoming>, mut call: Call, attempt: Attempt) -> Response<ReplyBody> {
+/// Passes a response on, and notices how it ends. What is not over by `end` is cut off, unless the connection speaks
+/// another protocol by then.
+pub(crate) fn pass_on(
+    response: Response<Incoming>,
+    mut call: Call,
+    attempt: Attempt,
+    end: Option<Instant>,
+) -> Response<ReplyBody> {
     let (mut parts, body) = response.into_parts();
     let protocol =
         parts.headers.get(UPGRADE).filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS).cloned();
@@ -143,7 +150,7 @@ pub(crate) fn pass_on(response: Response<Incoming>, mut call: Call, attempt: Att
             parts.headers.extend(protocol.map(|protocol| (UPGRADE, protocol)));
             ReplyBody::Tunnel(Box::new(Tunnel { up: client.conn, ending }))
         }
-        body => ReplyBody::observed(body, ending),
+        body => ReplyBody::observed(body, ending, end),
     };
     Response::from_parts(parts, body)
 }

@@ -118,7 +118,7 @@ async fn handle(
     let mut attempt = Attempt::begin(&proxy.tap, &call, None, app, false);
     let sent = timeout(proxy.config.timeout, app.pool.send(protocol, &head, body, None)).await;
     let (status, flags, message) = match sent {
-        Ok(Ok(response)) => return forward::pass_on(response, call, attempt),
+        Ok(Ok(response)) => return forward::pass_on(response, call, attempt, None),
         Ok(Err(error @ SendError::Connect { .. })) => (503, flag::NO_CONNECTION, error.to_string()),
         Ok(Err(error @ SendError::RequestCut)) => (400, flag::CALLER_GONE, error.to_string()),
         Ok(Err(error)) => (502, flag::RESET, error.to_string()),

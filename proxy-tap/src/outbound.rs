@@ -20,7 +20,7 @@ use crate::http1::Malformed;
 use crate::inbound::close;
 use crate::io::Conn;
 use crate::listen::{Caller, Service, Speaks};
-use crate::route::{Abort, Found, Route, Standing, Target, Verdict, View};
+use crate::route::{Abort, Found, Patience, Route, Standing, Target, Verdict, View};
 use crate::run::Proxy;
 use crate::sending::{Sending, Source};
 use crate::upstream::{Admission, Origin, Upstream};
@@ -80,11 +80,12 @@ pub(crate) async fn handle(
     }
     let root = PathAndQuery::from_static("/");
     let view = view(&parts, &root, &proxy.identity.service);
-    let Some(Found { route, prefix }) = applied.routes.find(&view) else {
+    let Some(Found { route, prefix, path_pattern }) = applied.routes.find(&view) else {
         let message = format!("no route of `{}` matches the request", upstream.name);
         return reply::fail(call, 404, flag::NO_ROUTE, &message);
     };
     call.facts.route = Some(Arc::clone(&route.name));
+    call.facts.path_pattern = path_pattern.cloned();
     if let Some(answer) = route.preflight(&view) {
         return reply::own(call, answer);
     }
@@ -206,10 +207,11 @@ impl Way<'_> {
             Ok(source) => source,
             Err(body) => Source::new(body, &call, retries.attempts > 0),
         };
-        let bound = match self.route {
-            Some(route) => route.timeout(self.applied.timeout),
-            None => Some(self.applied.timeout),
+        let patience = match self.route {
+            Some(route) => route.patience(self.applied.timeout),
+            None => Patience::head(self.applied.timeout),
         };
+        let from_start = |bound| call.facts.started + bound;
         let sending = Sending {
             proxy: self.proxy,
             upstream: self.upstream,
@@ -219,7 +221,9 @@ impl Way<'_> {
             retries,
             hedge: self.route.and_then(|route| route.hedge),
             priority: self.route.map(|route| route.priority).unwrap_or_default(),
-            deadline: bound.map(|bound| call.facts.started + bound),
+            deadline: patience.head.map(from_start),
+            end: patience.whole.map(from_start),
+            retried: 0,
             protocol,
             key,
             edge_probe,

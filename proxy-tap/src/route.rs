@@ -8,7 +8,7 @@
 //! 3. [`Route::admit`], [`Route::asks`]: rate limits.
 //! 4. [`Route::answer`]: a redirect, or an answer of the route's own.
 //! 5. [`Route::target`], [`Route::mirrors`]: where it goes; [`Route::rewrite`]: as what. Retries, time and hedging
-//!    are the fields and [`Route::timeout`].
+//!    are the fields and [`Route::patience`].
 //! 6. [`Route::respond`]: what happens to the headers of the response.
 //!
 //! Nothing here does I/O or reads a clock, and what a policy does not mention costs nothing.
@@ -53,6 +53,8 @@ pub(crate) struct Found<'a> {
     pub(crate) route: &'a Arc<Route>,
     /// How many bytes of the path a prefix matched: what a prefix is replaced by replaces them.
     pub(crate) prefix: Option<usize>,
+    /// The path as the match has it.
+    pub(crate) path_pattern: Option<&'a Arc<str>>,
 }
 
 /// A second attempt when the first is slow.
@@ -62,6 +64,28 @@ pub(crate) struct Hedge {
     pub(crate) after: Duration,
     /// Attempts at most, the first included.
     pub(crate) attempts: u32,
+}
+
+/// How long a response may take; `None` is no bound.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Until its head is there.
+    pub(crate) head: Option<Duration>,
+    /// Until all of it is.
+    pub(crate) whole: Option<Duration>,
+}
+
+impl Patience {
+    /// The proxy's own: what streams, streams for as long as it likes.
+    pub(crate) fn head(bound: Duration) -> Self {
+        Self { head: Some(bound).filter(|bound| !bound.is_zero()), whole: None }
+    }
+
+    /// A route's.
+    fn whole(bound: Duration) -> Self {
+        let bound = Some(bound).filter(|bound| !bound.is_zero());
+        Self { head: bound, whole: bound }
+    }
 }
 
 /// What happens to the requests that take it.
@@ -150,10 +174,9 @@ impl Route {
         Ok(())
     }
 
-    /// Until when the whole response has to be there, from the beginning of the request; `None` is no bound.
-    /// `default` is the proxy's.
-    pub(crate) fn timeout(&self, default: Duration) -> Option<Duration> {
-        Some(self.timeout.unwrap_or(default)).filter(|bound| !bound.is_zero())
+    /// How long the response may take, from the beginning of the request.
+    pub(crate) fn patience(&self, default: Duration) -> Patience {
+        self.timeout.map_or_else(|| Patience::head(default), Patience::whole)
     }
 
     /// The origin of the request, where CORS allows it: for [`Route::respond`].

@@ -86,8 +86,12 @@ pub(crate) struct Sending<'a> {
     pub(crate) retries: &'a RetryPolicy,
     pub(crate) hedge: Option<Hedge>,
     pub(crate) priority: Priority,
-    /// Until when there must be a response.
+    /// Until when there must be the head of a response.
     pub(crate) deadline: Option<Instant>,
+    /// Until when there must be all of it.
+    pub(crate) end: Option<Instant>,
+    /// Attempts after failed ones; hedges are none of them.
+    pub(crate) retried: u32,
     pub(crate) protocol: Protocol,
     /// What a consistent hash goes by.
     pub(crate) key: Option<u64>,
@@ -134,7 +138,9 @@ impl Sending<'_> {
                 Some(hedge) => self.hedged(&mut call, &endpoint, hedge, &mut tried, (body, &source)).await,
             };
             let failed = match outcome {
-                Tried::Answered(response, attempt) => return forward::pass_on(response, call, attempt),
+                Tried::Answered(response, attempt) => {
+                    return forward::pass_on(response, call, attempt, self.end);
+                }
                 Tried::TimedOut => {
                     let message = format!("`{}` did not answer in time", self.upstream.name);
                     return reply::fail(call, 504, flag::TIMEOUT, &message);
@@ -144,7 +150,7 @@ impl Sending<'_> {
             tried.push(endpoint);
             match self.again(&mut call, &failed, &mut source).await {
                 Some(next) => body = next,
-                None => return give_up(call, failed),
+                None => return self.give_up(call, failed),
             }
         }
     }
@@ -303,7 +309,7 @@ impl Sending<'_> {
 
     /// The body for another attempt, after a pause, if policy, budget and body allow one.
     async fn again(&mut self, call: &mut Call, failed: &Failed, source: &mut Source) -> Option<RequestBody> {
-        let sent_again = call.facts.retries;
+        let sent_again = self.retried;
         let refused = failed.flags == flag::REFUSED || failed.flags == flag::CALLER_GONE;
         if refused
             || sent_again >= self.retries.attempts
@@ -324,6 +330,7 @@ impl Sending<'_> {
             sleep(pause).await;
         }
         let body = source.next()?;
+        self.retried += 1;
         call.facts.retries += 1;
         Some(body)
     }
@@ -336,17 +343,17 @@ impl Sending<'_> {
         let message = format!("`{name}` is unknown: neither the registry nor --endpoints has it");
         reply::fail(call, 503, flag::NO_ROUTE, &message)
     }
-}
 
-fn give_up(mut call: Call, failed: Failed) -> Response<ReplyBody> {
-    match (failed.response, failed.refusal) {
-        (Some((response, attempt)), _) => {
-            if call.facts.retries > 0 {
-                call.facts.flags = flag::RETRIES_SPENT;
+    fn give_up(&self, mut call: Call, failed: Failed) -> Response<ReplyBody> {
+        match (failed.response, failed.refusal) {
+            (Some((response, attempt)), _) => {
+                if self.retried > 0 {
+                    call.facts.flags = flag::RETRIES_SPENT;
+                }
+                forward::pass_on(response, call, attempt, self.end)
             }
-            forward::pass_on(response, call, attempt)
+            (None, Some(refusal)) => reply::refuse(call, refusal),
+            (None, None) => reply::fail(call, failed.status, failed.flags, &failed.message),
         }
-        (None, Some(refusal)) => reply::refuse(call, refusal),
-        (None, None) => reply::fail(call, failed.status, failed.flags, &failed.message),
     }
 }

@@ -127,6 +127,12 @@ impl Condition {
         }
     }
 
+    /// The path as it was written, as telemetry shows it: OpenTelemetry's `http.route`.
+    pub(super) fn path_pattern(&self) -> Option<String> {
+        let grpc = || Some(format!("/{}", self.grpc.as_ref()?.shown()?));
+        self.path.as_ref().and_then(Text::shown).or_else(grpc)
+    }
+
     /// Length of the part of the path that a prefix matches.
     pub(super) fn prefix(&self) -> Option<usize> {
         self.path.as_ref().and_then(Text::prefix)

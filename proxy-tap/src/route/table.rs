@@ -30,6 +30,7 @@ pub(crate) struct Routes {
 #[derive(Debug)]
 struct Rule {
     condition: Condition,
+    path_pattern: Option<Arc<str>>,
     route: Arc<Route>,
 }
 
@@ -52,9 +53,11 @@ impl Routes {
             let (route, conditions) = compile::route(service, n, written, buckets, &mut mistakes);
             let route = Arc::new(route);
             let conditions = if conditions.is_empty() { vec![Condition::default()] } else { conditions };
-            rules.extend(
-                conditions.into_iter().map(|condition| Rule { condition, route: Arc::clone(&route) }),
-            );
+            rules.extend(conditions.into_iter().map(|condition| Rule {
+                path_pattern: condition.path_pattern().map(Arc::from),
+                condition,
+                route: Arc::clone(&route),
+            }));
         }
         let default = service.routes.is_empty().then(|| {
             let route = HttpRoute { name: "default".to_owned(), ..HttpRoute::default() };
@@ -84,7 +87,7 @@ impl Routes {
     /// The first route that matches. `None`: the request is to be answered with 404, flag `NR`.
     pub(crate) fn find(&self, view: &View<'_>) -> Option<Found<'_>> {
         if let Some(route) = &self.default {
-            return Some(Found { route, prefix: None });
+            return Some(Found { route, prefix: None, path_pattern: None });
         }
         let exact_case = self.exact_case.candidates(&view.path);
         let indexed = exact_case.chain(self.any_case.candidates(&view.path));
@@ -93,8 +96,8 @@ impl Routes {
             let better = candidates.iter().take_while(|n| best.is_none_or(|best| **n < best));
             best = better.copied().find(|n| self.rule(*n).condition.holds(view)).or(best);
         }
-        let rule = self.rule(best?);
-        Some(Found { route: &rule.route, prefix: rule.condition.prefix() })
+        let Rule { condition, path_pattern, route } = self.rule(best?);
+        Some(Found { route, prefix: condition.prefix(), path_pattern: path_pattern.as_ref() })
     }
 
     fn rule(&self, n: u32) -> &Rule {

@@ -107,10 +107,14 @@ fn what_is_not_configured_does_nothing() {
 #[test]
 fn a_bound_on_time_is_the_routes_or_the_proxys_and_zero_is_none() {
     let default = Duration::from_secs(15);
-    let bound = |route| only(route, &Asked::get("/")).0.timeout(default);
-    assert_eq!(bound(json!({})), Some(default));
-    assert_eq!(bound(json!({ "timeout": "2s" })), Some(Duration::from_secs(2)));
-    assert_eq!(bound(json!({ "timeout": "0s" })), None);
+    let bounds = |route| {
+        let patience = only(route, &Asked::get("/")).0.patience(default);
+        (patience.head, patience.whole)
+    };
+    let two = Some(Duration::from_secs(2));
+    assert_eq!(bounds(json!({})), (Some(default), None), "what streams may go on");
+    assert_eq!(bounds(json!({ "timeout": "2s" })), (two, two));
+    assert_eq!(bounds(json!({ "timeout": "0s" })), (None, None));
 }
 
 fn share(n: usize, of: usize) -> f64 {

@@ -66,6 +66,19 @@ impl Text {
         }
     }
 
+    /// As telemetry shows it, with a star for what may follow; `None` where it says nothing of the text.
+    pub(super) fn shown(&self) -> Option<String> {
+        match &self.how {
+            How::Exact(text) => Some(text.to_string()),
+            How::Prefix(text) => Some(format!("{text}*")),
+            How::PathPrefix(text) => Some(format!("{text}/*")),
+            How::Pattern(pattern) => {
+                Some(pattern.as_str()[r"\A(?:".len()..].trim_end_matches(r")\z").to_owned())
+            }
+            How::Present(_) => None,
+        }
+    }
+
     fn begins(&self, text: &[u8], prefix: &str) -> bool {
         text.get(..prefix.len()).is_some_and(|head| self.same(head, prefix))
     }

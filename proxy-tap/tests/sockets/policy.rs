@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::Method;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use tokio::time::{Instant, sleep};
 use weir_proxy_tap::Config;
 use weir_proxy_tap::config::Policy;
@@ -287,6 +289,70 @@ async fn a_hedge_answers_when_the_first_endpoint_is_slow() {
         assert_eq!(send(&proxy, got("/")).await.text(), "fast");
         assert!(begun.elapsed() < Duration::from_secs(1));
     }
+}
+
+#[tokio::test]
+async fn a_hedge_uses_up_no_retry() {
+    let bad = || {
+        App::start(|_| async {
+            sleep(Duration::from_millis(100)).await;
+            answer(503, "bad")
+        })
+    };
+    let (one, two, good) = (bad().await, bad().await, App::always(200, "good").await);
+    let proxy = with(
+        r#"
+        [[service]]
+        host = "payments"
+        destination = { balancer = "round_robin", retry_budget = { percent = 100 }, outlier_detection = { enabled = false } }
+        [[service.route]]
+        match = [{ path = { exact = "/both" } }]
+        hedge = { after = "20ms" }
+        retries = { attempts = 1 }
+        "#,
+        &[one.address, two.address, good.address],
+    )
+    .await;
+    for _ in 0..6 {
+        assert_eq!(send(&proxy, got("/both")).await.text(), "good");
+    }
+    assert!(one.count() + two.count() > 6, "some were asked beside each other");
+}
+
+#[tokio::test]
+async fn a_routes_timeout_ends_a_response_that_has_begun_and_the_proxys_does_not() {
+    let app = App::start(|_| async {
+        let ticks = futures::stream::iter(0..8).then(async |_| {
+            sleep(Duration::from_millis(100)).await;
+            Ok(Frame::data(Bytes::from_static(b"tick ")))
+        });
+        http::Response::new(BodyExt::boxed(StreamBody::new(ticks)))
+    })
+    .await;
+    let policy: Policy = toml::from_str(
+        r#"
+        [[service]]
+        host = "payments"
+        [[service.route]]
+        match = [{ path = { path_prefix = "/bounded" } }]
+        timeout = "300ms"
+        [[service.route]]
+        "#,
+    )
+    .unwrap();
+    let proxy = start(Config { policy, timeout: Duration::from_millis(300), ..cart(&[app.address]) }).await;
+    assert_eq!(send(&proxy, got("/")).await.text(), "tick ".repeat(8), "it streams");
+    let mut sender = http1(to_payments(&proxy)).await;
+    let asked = got("/bounded/orders").header("host", "payments").body(empty()).unwrap();
+    let response = sender.send_request(asked).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let begun = Instant::now();
+    assert!(response.into_body().collect().await.is_err(), "it is cut off");
+    assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
+    until("the flag", async || {
+        (metric(&proxy, "istio_requests_total", &["response_flags=\"UT\""]).await > 0.5).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
