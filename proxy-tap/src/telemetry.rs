@@ -21,8 +21,10 @@ mod parties;
 mod series;
 mod shard;
 mod span;
+mod spare;
 mod text;
-pub(crate) mod wire;
+pub(crate) mod unary;
+mod wire;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -39,6 +41,7 @@ use flow::{Bytes, Flows};
 use istio::Key;
 use series::Totals;
 use shard::Shard;
+use spare::Spare;
 use wire::Fields;
 
 pub(crate) use edges::EdgeKey;
@@ -78,6 +81,7 @@ pub(crate) struct Tap {
     edges_since: Mutex<UnixNanos>,
     /// Spans and log records in the shards.
     waiting: AtomicU64,
+    spare: Arc<Spare>,
     outbox: outbox::Outbox,
     pub(crate) dropped: Drops,
     /// Enough records have come together for an early export.
@@ -129,6 +133,7 @@ impl Tap {
             peers: Peers::default(),
             edges_since: Mutex::default(),
             waiting: AtomicU64::new(0),
+            spare: Arc::default(),
             outbox: outbox::Outbox::default(),
             dropped: Drops::default(),
             early: Notify::new(),

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
-use http::uri::PathAndQuery;
+use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use weir_model::UnixNanos;
 
 use super::edges::Edges;
 use super::outbox::{Batch, Signal};
-use super::{Tap, lock, wire};
+use super::{Tap, lock, unary, wire};
 use crate::chance::Chance;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -121,14 +119,9 @@ fn may_repeat(code: Code) -> bool {
 
 impl Exporter {
     async fn send(&self, batch: Batch) -> Result<(), Status> {
-        let mut client = tonic::client::Grpc::new(self.channel.clone());
-        let call = async {
-            client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            let path = PathAndQuery::from_static(batch.signal.path());
-            client.unary(tonic::Request::new(batch.request), path, Raw).await
-        };
+        let call = unary::send(self.channel.clone(), batch);
         let answer = timeout(DEADLINE, call).await;
-        answer.map_err(|_| Status::deadline_exceeded("no answer within 5 s"))?.map(drop)
+        answer.map_err(|_| Status::deadline_exceeded("no answer within 5 s"))?
     }
 }
 
@@ -137,12 +130,12 @@ impl Tap {
     /// `cumulative`.
     pub(super) fn collect(&self, end: UnixNanos, cumulative: bool) {
         if let Some((body, points)) = self.take_edges(end) {
-            self.enqueue(Signal::Metrics, &[body], points);
+            self.enqueue(Signal::Metrics, vec![body], points);
         }
         if cumulative {
             self.fold();
             let (body, points) = lock(&self.totals).encode(self.started_at, end);
-            self.enqueue(Signal::Metrics, &[body], points);
+            self.enqueue(Signal::Metrics, vec![body], points);
         }
         self.collect_records();
     }
@@ -171,7 +164,7 @@ impl Tap {
         for shard in &self.shards {
             let (of_spans, of_logs) = {
                 let mut shard = lock(shard);
-                (shard.spans.take(), shard.logs.take())
+                (shard.spans.take(&self.spare), shard.logs.take(&self.spare))
             };
             span_count += of_spans.count;
             log_count += of_logs.count;
@@ -179,55 +172,19 @@ impl Tap {
             logs.push(of_logs.bytes);
         }
         self.waiting.fetch_sub(span_count + log_count, Ordering::Relaxed);
-        self.enqueue(Signal::Traces, &spans, span_count);
-        self.enqueue(Signal::Logs, &logs, log_count);
+        self.enqueue(Signal::Traces, spans, span_count);
+        self.enqueue(Signal::Logs, logs, log_count);
     }
 
-    fn enqueue(&self, signal: Signal, body: &[Vec<u8>], records: u64) {
+    fn enqueue(&self, signal: Signal, mut body: Vec<Vec<u8>>, records: u64) {
         if records == 0 {
             return;
         }
-        let request = Bytes::from(wire::request(&self.resource, body));
-        let given_up = self.outbox.push(Batch { signal, request, records });
+        body.retain(|part| !part.is_empty());
+        let beginning = wire::beginning(&self.resource, body.iter().map(Vec::len).sum());
+        let body = body.into_iter().map(|part| self.spare.lend(part));
+        let parts = std::iter::once(Bytes::from(beginning)).chain(body).collect();
+        let given_up = self.outbox.push(Batch { signal, parts, records });
         self.dropped.collector_slow.fetch_add(given_up, Ordering::Relaxed);
-    }
-}
-
-/// A gRPC codec for messages that are encoded already; answers are not looked at.
-#[derive(Debug, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        buffer.advance(buffer.remaining());
-        Ok(Some(()))
     }
 }

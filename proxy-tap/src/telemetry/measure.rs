@@ -108,6 +108,6 @@ impl Subject {
     /// Makes the export requests of what has come together, and forgets them; returns their bytes.
     pub fn collect(&self) -> usize {
         self.tap.collect(self.tap.clock.now(), true);
-        std::iter::from_fn(|| self.tap.outbox.try_next()).map(|batch| batch.request.len()).sum()
+        std::iter::from_fn(|| self.tap.outbox.try_next()).map(|batch| batch.len()).sum()
     }
 }

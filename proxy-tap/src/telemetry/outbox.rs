@@ -31,9 +31,17 @@ impl Signal {
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
     pub(super) signal: Signal,
-    pub(super) request: Bytes,
+    /// A gRPC message, length and all, in parts.
+    pub(super) parts: Vec<Bytes>,
     /// Spans, records or points in it.
     pub(super) records: u64,
+}
+
+impl Batch {
+    /// Bytes of it.
+    pub(super) fn len(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
 }
 
 #[derive(Debug, Default)]

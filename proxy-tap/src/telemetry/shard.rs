@@ -9,6 +9,7 @@ use weir_model::limits;
 use super::edges::Edges;
 use super::istio::{self, Requests};
 use super::series::Place;
+use super::spare::Spare;
 use crate::call::{Direction, Facts, Party, Security, Speaks};
 use crate::chance::mix;
 
@@ -20,10 +21,10 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Takes what there is; as much room is left for what comes next.
-    pub(super) fn take(&mut self) -> Self {
-        let room = Vec::with_capacity(self.bytes.len());
-        Self { bytes: std::mem::replace(&mut self.bytes, room), count: std::mem::take(&mut self.count) }
+    /// Takes what there is.
+    pub(super) fn take(&mut self, spare: &Spare) -> Self {
+        let next = if self.count > 0 { spare.take() } else { Vec::new() };
+        Self { bytes: std::mem::replace(&mut self.bytes, next), count: std::mem::take(&mut self.count) }
     }
 }
 

@@ -86,7 +86,10 @@ struct Sent {
 impl Sent {
     fn of(tap: &Tap) -> Self {
         let mut sent = Self::default();
-        while let Some(Batch { signal, request, records }) = tap.outbox.try_next() {
+        while let Some(Batch { signal, parts, records }) = tap.outbox.try_next() {
+            let message = parts.concat();
+            let (prefix, request) = message.split_at(5);
+            assert_eq!(prefix, [&[0], &(request.len() as u32).to_be_bytes()[..]].concat());
             sent.records += records;
             let mut resource = |attributes: &[KeyValue]| sent.resources.push(texts(attributes));
             match signal {

@@ -167,16 +167,20 @@ pub(crate) fn retag(mut block: &mut [u8], field: u32) {
     }
 }
 
-/// An export request: the `parts` of a body (fields of the innermost list, already tagged) inside their scope
-/// and resource. Traces, metrics and logs share these field numbers.
-pub(crate) fn request(resource: &[u8], parts: &[Vec<u8>]) -> Vec<u8> {
+/// What an export request begins with as a gRPC message: its length, and all that comes before the `body` bytes of
+/// its records (fields of the innermost list, already tagged), inside their scope and resource. Traces, metrics and
+/// logs share these field numbers.
+pub(crate) fn beginning(resource: &[u8], body: usize) -> Vec<u8> {
     let mut scope = Vec::with_capacity(32);
     scope.bytes(1, b"weir-proxy");
     scope.bytes(2, env!("CARGO_PKG_VERSION").as_bytes());
     let nested = |length: usize| 1 + varint_len(length as u64) + length;
-    let inner = nested(scope.len()) + parts.iter().map(Vec::len).sum::<usize>();
+    let inner = nested(scope.len()) + body;
     let outer = nested(resource.len()) + nested(inner);
-    let mut request = Vec::with_capacity(nested(outer));
+    let mut request = Vec::with_capacity(5 + nested(outer) - body);
+    // Not compressed.
+    request.push(0);
+    request.extend_from_slice(&u32::try_from(nested(outer)).unwrap_or(u32::MAX).to_be_bytes());
     for (field, length) in [(1, outer), (1, resource.len())] {
         tag(&mut request, field, LENGTH);
         put_varint(&mut request, length as u64);
@@ -185,7 +189,6 @@ pub(crate) fn request(resource: &[u8], parts: &[Vec<u8>]) -> Vec<u8> {
     tag(&mut request, 2, LENGTH);
     put_varint(&mut request, inner as u64);
     request.bytes(1, &scope);
-    parts.iter().for_each(|part| request.extend_from_slice(part));
     request
 }
 

@@ -67,7 +67,7 @@ fn without_a_collector_nothing_is_kept_but_the_counts_of_the_metrics_page() {
 }
 
 fn batch(records: u64) -> Batch {
-    Batch { signal: Signal::Logs, request: bytes::Bytes::new(), records }
+    Batch { signal: Signal::Logs, parts: Vec::new(), records }
 }
 
 #[test]
