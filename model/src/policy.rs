@@ -110,6 +110,8 @@ pub struct Endpoint {
     pub region: String,
     /// Zone; may be empty.
     pub zone: String,
+    /// Namespace of its workload; may be empty.
+    pub namespace: String,
     /// What it speaks.
     pub protocol: Protocol,
     /// Share of traffic relative to its peers; 0 gets none.
@@ -128,6 +130,7 @@ impl Default for Endpoint {
             version: String::new(),
             region: String::new(),
             zone: String::new(),
+            namespace: String::new(),
             protocol: Protocol::default(),
             weight: 1,
             priority: 0,

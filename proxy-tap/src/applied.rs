@@ -127,7 +127,7 @@ impl Proxy {
             .cloned()
             .unwrap_or_else(|| Service { host: upstream.name.to_string(), ..Service::default() });
         let to = &service.destination;
-        let rules = Rules::new(to, "", &self.config.zone);
+        let rules = Rules::new(to, &self.config.region, &self.config.zone);
         upstream.balance_by(match known {
             Some(_) => rules,
             None => Rules { balancer: self.config.balancer.as_policy(), ..rules },

@@ -127,8 +127,18 @@ pub struct Config {
     pub instance: String,
     /// Version label of the service; may be empty.
     pub version: String,
+    /// Region, of which the zone is a part; may be empty.
+    pub region: String,
     /// Zone label; may be empty.
     pub zone: String,
+    /// Namespace of the workload; may be empty.
+    pub namespace: String,
+    /// What subsets of the service select this endpoint by.
+    pub labels: BTreeMap<String, String>,
+    /// Share of traffic relative to its peers; 0 gets none.
+    pub weight: u32,
+    /// Endpoints of a higher number are used when too few of a lower one are healthy.
+    pub priority: u32,
     /// The local application (`host:port`) that inbound requests go to.
     pub app: Option<String>,
     /// Where inbound requests arrive.
@@ -199,7 +209,12 @@ impl Default for Config {
             service: String::new(),
             instance: String::new(),
             version: String::new(),
+            region: String::new(),
             zone: String::new(),
+            namespace: String::new(),
+            labels: BTreeMap::new(),
+            weight: 1,
+            priority: 0,
             app: None,
             inbound: None,
             advertise: None,

@@ -173,7 +173,11 @@ fn registration(proxy: &Proxy, advertised: Option<String>) -> Registration {
         zone: proxy.config.zone.clone(),
         address: advertised.unwrap_or_default(),
         protocol: proxy.config.protocol.name().to_owned(),
-        labels: std::collections::HashMap::new(),
+        labels: proxy.config.labels.clone().into_iter().collect(),
+        region: proxy.config.region.clone(),
+        namespace: proxy.config.namespace.clone(),
+        weight: Some(proxy.config.weight),
+        priority: proxy.config.priority,
         upstreams: asked.iter().map(|upstream| upstream.name.to_string()).collect(),
     }
 }

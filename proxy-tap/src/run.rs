@@ -168,7 +168,9 @@ impl Proxy {
             instance: self.config.instance.clone(),
             address: self.config.app.clone()?,
             version: self.config.version.clone(),
+            region: self.config.region.clone(),
             zone: self.config.zone.clone(),
+            namespace: self.config.namespace.clone(),
             protocol: self.config.protocol,
             ..policy::Endpoint::default()
         };
@@ -181,7 +183,9 @@ impl Proxy {
             instance: self.config.instance.clone(),
             address: address.to_string(),
             version: self.config.version.clone(),
+            region: self.config.region.clone(),
             zone: self.config.zone.clone(),
+            namespace: self.config.namespace.clone(),
             ..policy::Endpoint::default()
         })
     }
@@ -488,6 +492,8 @@ fn assemble(
         service: config.service.as_str().into(),
         instance: config.instance.as_str().into(),
         version: config.version.as_str().into(),
+        namespace: config.namespace.as_str().into(),
+        region: config.region.as_str().into(),
         zone: config.zone.as_str().into(),
         ..Party::default()
     });

@@ -49,6 +49,8 @@ impl Endpoint {
             service: Arc::clone(service),
             instance: told.instance.as_str().into(),
             version: told.version.as_str().into(),
+            namespace: told.namespace.as_str().into(),
+            region: told.region.as_str().into(),
             zone: told.zone.as_str().into(),
             ..Party::default()
         };
@@ -95,6 +97,8 @@ impl Endpoint {
         *self.party.instance == *told.instance
             && *self.address == *told.address
             && *self.party.version == *told.version
+            && *self.party.namespace == *told.namespace
+            && *self.party.region == *told.region
             && self.zone == told.zone
             && self.protocol == told.protocol
     }

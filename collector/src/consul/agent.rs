@@ -418,8 +418,7 @@ impl Agent {
 
     fn tell(&mut self, id: &str, listed: bool) {
         let service = self.services.get(id);
-        let endpoint = service.filter(|service| self.status(service) != Status::Critical);
-        let endpoint = endpoint.and_then(|service| endpoint_of(&service.definition));
+        let endpoint = service.and_then(|service| endpoint_of(&service.definition, self.status(service)));
         self.news.push(News {
             service: service.map(|service| service.definition.name.clone()).unwrap_or_default(),
             instance: id.to_owned(),
@@ -473,8 +472,14 @@ fn cut(output: &mut String) {
 /// What an instance may say in its metadata that it speaks; the first unless it does.
 const PROTOCOLS: [&str; 3] = ["http", "grpc", "tcp"];
 
-/// What proxies are told of an instance; nothing where it has no port or a name that they could not put in a header.
-fn endpoint_of(definition: &ServiceDefinition) -> Option<Endpoint> {
+/// What proxies are told of an instance; nothing while it is critical, and where it has no port or a name that they
+/// could not put in a header.
+fn endpoint_of(definition: &ServiceDefinition, status: Status) -> Option<Endpoint> {
+    let weight = match status {
+        Status::Passing => definition.weights.passing,
+        Status::Warning => definition.weights.warning,
+        Status::Critical => return None,
+    };
     let nameable = |text: &str| {
         let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b';' | b'=' | b',');
         (1..=128).contains(&text.len()) && text.bytes().all(fits)
@@ -484,7 +489,7 @@ fn endpoint_of(definition: &ServiceDefinition) -> Option<Endpoint> {
     }
     let meta = |key: &str| definition.meta.get(key).filter(|text| nameable(text)).cloned();
     let protocol = meta("protocol").filter(|name| PROTOCOLS.contains(&name.as_str()));
-    let zone = Some(definition.zone.clone()).filter(|zone| nameable(zone)).or_else(|| meta("zone"));
+    let place = |own: &String, key: &str| Some(own.clone()).filter(|own| nameable(own)).or_else(|| meta(key));
     let address = match definition.address.parse::<std::net::Ipv6Addr>() {
         Ok(ip) => format!("[{ip}]:{}", definition.port),
         Err(_) => format!("{}:{}", definition.address, definition.port),
@@ -493,9 +498,13 @@ fn endpoint_of(definition: &ServiceDefinition) -> Option<Endpoint> {
         instance: definition.id.clone(),
         address,
         version: meta("version").unwrap_or_default(),
-        zone: zone.unwrap_or_default(),
+        region: place(&definition.region, "region").unwrap_or_default(),
+        zone: place(&definition.zone, "zone").unwrap_or_default(),
+        namespace: meta("namespace").unwrap_or_default(),
         protocol: protocol.unwrap_or_else(|| PROTOCOLS[0].to_owned()),
         labels: definition.meta.clone().into_iter().collect(),
+        weight: Some(weight.into()),
+        priority: 0,
     })
 }
 

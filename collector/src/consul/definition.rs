@@ -54,6 +54,8 @@ pub(super) struct ServiceDefinition {
     pub(super) tagged_addresses: BTreeMap<String, Address>,
     pub(super) weights: Weights,
     pub(super) enable_tag_override: bool,
+    #[serde(default)]
+    pub(super) region: String,
     pub(super) zone: String,
 }
 

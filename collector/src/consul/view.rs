@@ -169,8 +169,14 @@ impl View<'_> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let mut meta: Map<String, Value> =
             endpoint.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-        let known =
-            [("version", &endpoint.version), ("zone", &endpoint.zone), ("protocol", &endpoint.protocol)];
+        let known = [
+            ("version", &endpoint.version),
+            ("region", &endpoint.region),
+            ("zone", &endpoint.zone),
+            ("namespace", &endpoint.namespace),
+            ("protocol", &endpoint.protocol),
+        ];
+        let weight = endpoint.weight.unwrap_or(1);
         meta.extend(known.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), json!(v))));
         let index = self.registry.index(service);
         let check = json!({
@@ -201,7 +207,7 @@ impl View<'_> {
                 "Port": port.parse::<u16>().unwrap_or_default(),
                 "Address": host,
                 "TaggedAddresses": {},
-                "Weights": { "Passing": 1, "Warning": 1 },
+                "Weights": { "Passing": weight, "Warning": weight },
                 "EnableTagOverride": false,
                 "Datacenter": DATACENTER,
                 "CreateIndex": index,

@@ -42,6 +42,7 @@ struct WrittenService {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Locality {
+    region: String,
     zone: String,
 }
 
@@ -123,8 +124,14 @@ pub(super) fn service(body: &[u8], peer: IpAddr) -> Result<(ServiceDefinition, V
     if address.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
         return Err(Refused::Invalid("Invalid service address".to_owned()));
     }
-    let texts =
-        [("ID", &id), ("Name", &written.name), ("Address", &address), ("Zone", &written.locality.zone)];
+    let place = &written.locality;
+    let texts = [
+        ("ID", &id),
+        ("Name", &written.name),
+        ("Address", &address),
+        ("Region", &place.region),
+        ("Zone", &place.zone),
+    ];
     for (field, text) in texts.into_iter().chain(written.tags.iter().map(|tag| ("Tags", tag))) {
         if text.len() > limits::REGISTRATION_TEXT_BYTES {
             let most = limits::REGISTRATION_TEXT_BYTES;
@@ -148,6 +155,7 @@ pub(super) fn service(body: &[u8], peer: IpAddr) -> Result<(ServiceDefinition, V
         tagged_addresses: written.taggedaddresses,
         weights: written.weights,
         enable_tag_override: written.enabletagoverride,
+        region: written.locality.region,
         zone: written.locality.zone,
     };
     let written: Vec<_> = written.check.into_iter().chain(written.checks).filter(is_filled_in).collect();

@@ -43,6 +43,8 @@ pub(super) enum BadRegistration {
     TooLong { field: &'static str },
     #[error("registration has more than {most} `{field}`")]
     TooMany { field: &'static str, most: usize },
+    #[error("registration's `{field}` is above {most}")]
+    TooHigh { field: &'static str, most: u32 },
     #[error("the registry is full: {} endpoints", limits::REGISTRY_ENDPOINTS)]
     Full,
 }
@@ -321,6 +323,10 @@ fn endpoint(registration: &Registration) -> Endpoint {
         zone: registration.zone.clone(),
         protocol: registration.protocol.clone(),
         labels: registration.labels.clone(),
+        region: registration.region.clone(),
+        namespace: registration.namespace.clone(),
+        weight: registration.weight,
+        priority: registration.priority,
     }
 }
 
@@ -332,12 +338,22 @@ fn check(registration: &Registration) -> Result<(), BadRegistration> {
         ("zone", &registration.zone, false),
         ("address", &registration.address, false),
         ("protocol", &registration.protocol, false),
+        ("region", &registration.region, false),
+        ("namespace", &registration.namespace, false),
     ];
     for (field, text, required) in texts {
         if required && text.is_empty() {
             return Err(BadRegistration::Missing(field));
         }
         check_length(field, text)?;
+    }
+    for (field, number, most) in [
+        ("weight", registration.weight.unwrap_or_default(), limits::ENDPOINT_WEIGHT),
+        ("priority", registration.priority, limits::ENDPOINT_PRIORITY),
+    ] {
+        if number > most {
+            return Err(BadRegistration::TooHigh { field, most });
+        }
     }
     if registration.labels.len() > limits::REGISTRATION_LABELS {
         return Err(BadRegistration::TooMany { field: "labels", most: limits::REGISTRATION_LABELS });

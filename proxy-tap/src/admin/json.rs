@@ -47,12 +47,18 @@ pub(super) fn endpoints(proxy: &Proxy) -> Value {
         let all = upstream.endpoints();
         let checks: HashMap<_, _> = upstream.checks.views().into_iter().collect();
         let shown = all.iter().map(|endpoint| {
+            let told = endpoint.told.load();
             json!({
                 "service": *upstream.name,
                 "instance": *endpoint.party.instance,
                 "address": *endpoint.address,
                 "version": *endpoint.party.version,
+                "region": *endpoint.party.region,
                 "zone": endpoint.zone,
+                "namespace": *endpoint.party.namespace,
+                "labels": told.labels,
+                "weight": told.weight,
+                "priority": told.priority,
                 "protocol": endpoint.protocol.name(),
                 "share": endpoint.gate.share(),
                 "healthy": endpoint.healthy.load(Ordering::Relaxed),
@@ -94,7 +100,12 @@ pub(super) fn config(proxy: &Proxy) -> Value {
         "service": config.service,
         "instance": config.instance,
         "version": config.version,
+        "region": config.region,
         "zone": config.zone,
+        "namespace": config.namespace,
+        "labels": config.labels,
+        "weight": config.weight,
+        "priority": config.priority,
         "app": config.app,
         "inbound": text(config.inbound),
         "advertise": config.advertise,

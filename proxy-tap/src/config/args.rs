@@ -56,9 +56,36 @@ pub struct ProxyArgs {
         hide_default_value = true
     )]
     pub version_label: String,
+    /// Region, of which the zone is a part
+    #[arg(
+        long,
+        env = "WEIR_PROXY_REGION",
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub region: String,
     /// Zone, as a label
     #[arg(long, env = "WEIR_PROXY_ZONE", value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub zone: String,
+    /// Namespace of the workload, as a label
+    #[arg(
+        long,
+        env = "WEIR_PROXY_NAMESPACE",
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub namespace: String,
+    /// What subsets of the service select this endpoint by (repeatable)
+    #[arg(long, env = "WEIR_PROXY_LABEL", value_name = "NAME=VALUE", value_delimiter = ',')]
+    pub label: Vec<String>,
+    /// Share of traffic relative to the service's other endpoints; 0 gets none
+    #[arg(long, env = "WEIR_PROXY_WEIGHT", value_name = "N", default_value = "1")]
+    pub weight: String,
+    /// Endpoints of a higher number are used when too few of a lower one are healthy
+    #[arg(long, env = "WEIR_PROXY_PRIORITY", value_name = "N", default_value = "0")]
+    pub priority: String,
     /// What the application speaks: http, http2, grpc or tcp
     #[arg(long, env = "WEIR_PROXY_PROTOCOL", value_name = "NAME", default_value = "http")]
     pub protocol: String,
@@ -154,7 +181,12 @@ impl Default for ProxyArgs {
             admin: None,
             instance: String::new(),
             version_label: String::new(),
+            region: String::new(),
             zone: String::new(),
+            namespace: String::new(),
+            label: Vec::new(),
+            weight: "1".to_owned(),
+            priority: "0".to_owned(),
             protocol: "http".to_owned(),
             balancer: "least-request".to_owned(),
             timeout: "15s".to_owned(),
@@ -192,7 +224,12 @@ impl ProxyArgs {
         let service = check.name("--service", &self.service, true);
         let instance = check.name("--instance", &self.instance, false);
         let version = check.name("--version-label", &self.version_label, false);
+        let region = check.name("--region", &self.region, false);
         let zone = check.name("--zone", &self.zone, false);
+        let namespace = check.name("--namespace", &self.namespace, false);
+        let labels = check.labels(&self.label);
+        let weight = check.number("--weight", &self.weight, limits::ENDPOINT_WEIGHT);
+        let priority = check.number("--priority", &self.priority, limits::ENDPOINT_PRIORITY);
         let app = check.authority("--app", self.app.as_deref());
         let inbound = check.listen("--inbound", self.inbound.as_deref());
         if inbound.is_some() && self.app.is_none() {
@@ -284,7 +321,12 @@ impl ProxyArgs {
             service,
             instance,
             version,
+            region,
             zone,
+            namespace,
+            labels,
+            weight,
+            priority,
             inbound: inbound.or(app.as_ref().map(|_| loopback)),
             app,
             advertise,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use weir_model::limits;
 use weir_model::policy::{Policy, Resolve};
 
 use super::{ConfigMistake, Outbound, TlsConfig, UnknownHosts, endpoints};
@@ -45,6 +46,34 @@ impl Check {
             self.mistake(flag, expected, text);
         }
         value
+    }
+
+    /// A whole number from 0 to `most`.
+    pub(super) fn number(&mut self, flag: &str, text: &str, most: u32) -> u32 {
+        let parse = |text: &str| text.parse().ok().filter(|number| *number <= most);
+        self.one(flag, &format!("a whole number from 0 to {most}"), text, parse).unwrap_or_default()
+    }
+
+    /// `NAME=VALUE`, each name once.
+    pub(super) fn labels(&mut self, texts: &[String]) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for text in texts {
+            let label = self.one("--label", "NAME=VALUE, such as track=canary", text, |text| {
+                let (name, value) = text.split_once('=')?;
+                let label = (name.to_owned(), value.to_owned());
+                endpoints::is_label((&label.0, &label.1)).then_some(label)
+            });
+            if let Some((name, value)) = label
+                && all.insert(name, value).is_some()
+            {
+                self.mistake("--label", "each NAME once", text);
+            }
+        }
+        if all.len() > limits::ENDPOINT_LABELS {
+            let expected = format!("at most {} labels", limits::ENDPOINT_LABELS);
+            self.mistake("--label", expected, &all.len().to_string());
+        }
+        all
     }
 
     pub(super) fn listen(&mut self, flag: &str, text: Option<&str>) -> Option<SocketAddr> {

@@ -3,8 +3,8 @@
 //! ```json
 //! {"payments": [{
 //!   "address": "10.0.0.7:8080", "instance": "payments-7", "protocol": "grpc",
-//!   "version": "v2", "region": "eu", "zone": "eu-1", "labels": {"track": "canary"},
-//!   "weight": 3, "priority": 1
+//!   "version": "v2", "region": "eu", "zone": "eu-1", "namespace": "shop",
+//!   "labels": {"track": "canary"}, "weight": 3, "priority": 1
 //! }]}
 //! ```
 
@@ -42,6 +42,8 @@ struct Written {
     region: String,
     #[serde(default)]
     zone: String,
+    #[serde(default)]
+    namespace: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -125,6 +127,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
                 ("version", &written.version),
                 ("region", &written.region),
                 ("zone", &written.zone),
+                ("namespace", &written.namespace),
             ] {
                 if !text.is_empty() && !is_name(text) {
                     problem(&format!("[{i}].{field}"), A_NAME, text);
@@ -166,6 +169,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
                 version: written.version,
                 region: written.region,
                 zone: written.zone,
+                namespace: written.namespace,
                 labels: written.labels,
                 protocol: protocol.unwrap_or_default(),
                 weight,

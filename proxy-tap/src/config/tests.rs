@@ -36,6 +36,16 @@ fn defaults_are_a_working_proxy() {
     assert_eq!(config.collector.as_deref(), Some("127.0.0.1:4317"));
     assert_eq!(config.retry, RetryPolicy { limit: 2, budget_pct: 20.0 });
     assert!(config.local_breaker);
+    assert_eq!((config.weight, config.priority), (1, 0));
+}
+
+#[test]
+fn labels_have_a_name_and_may_have_no_value() {
+    let label = vec!["track=canary".into(), "beta=".into()];
+    let config = ProxyArgs { label, weight: "0".into(), ..args() }.into_config().unwrap();
+    let expected =
+        [("beta", ""), ("track", "canary")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!((config.labels, config.weight), (expected.into(), 0));
 }
 
 #[test]
@@ -52,6 +62,11 @@ fn all_mistakes_are_told_at_once_with_their_flags() {
         local_breaker: "maybe".into(),
         balancer: "fastest".into(),
         drain: "soon".into(),
+        region: "a b".into(),
+        namespace: "a;b".into(),
+        label: vec!["canary".into(), "a=b;c".into(), "a=1".into(), "a=2".into()],
+        weight: "65536".into(),
+        priority: "-1".into(),
         drain_delay: "-1s".into(),
         endpoints: Some("/does/not/exist".into()),
         ..ProxyArgs::default()
@@ -69,16 +84,22 @@ fn all_mistakes_are_told_at_once_with_their_flags() {
         "--drain-delay",
         "--endpoints",
         "--inbound",
+        "--label",
         "--local-breaker",
+        "--namespace",
         "--outbound",
+        "--priority",
         "--protocol",
+        "--region",
         "--retries",
         "--retry-budget",
         "--service",
         "--timeout",
+        "--weight",
     ];
     assert_eq!(flags, expected);
     assert_eq!(mistakes.iter().filter(|m| m.flag == "--outbound").count(), 2);
+    assert_eq!(mistakes.iter().filter(|m| m.flag == "--label").count(), 3);
     let shown = mistakes.iter().find(|m| m.flag == "--protocol").unwrap().to_string();
     assert_eq!(shown, "--protocol: expected http, http2, grpc or tcp, got `soap`");
 }

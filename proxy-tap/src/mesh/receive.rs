@@ -50,15 +50,18 @@ fn endpoint(told: mesh::Endpoint) -> Result<policy::Endpoint, Box<mesh::Endpoint
         "" => Some(Protocol::Http),
         name => Protocol::from_name(name),
     };
-    let label = |text: &str| text.is_empty() || is_name(text);
-    let usable =
-        is_name(&told.instance) && is_authority(&told.address) && label(&told.version) && label(&told.zone);
+    let label = |text: &String| text.is_empty() || is_name(text);
+    let usable = is_name(&told.instance)
+        && is_authority(&told.address)
+        && [&told.version, &told.region, &told.zone, &told.namespace].into_iter().all(label);
     match protocol {
         Some(protocol) if usable => Ok(policy::Endpoint {
             instance: told.instance,
             address: told.address,
             version: told.version,
+            region: told.region,
             zone: told.zone,
+            namespace: told.namespace,
             // A label that cannot be used costs its subset this endpoint, not the service.
             labels: told
                 .labels
@@ -67,7 +70,8 @@ fn endpoint(told: mesh::Endpoint) -> Result<policy::Endpoint, Box<mesh::Endpoint
                 .take(limits::ENDPOINT_LABELS)
                 .collect(),
             protocol,
-            ..policy::Endpoint::default()
+            weight: told.weight.unwrap_or(1).min(limits::ENDPOINT_WEIGHT),
+            priority: told.priority.min(limits::ENDPOINT_PRIORITY),
         }),
         _ => Err(Box::new(told)),
     }

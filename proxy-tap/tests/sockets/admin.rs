@@ -190,7 +190,8 @@ async fn endpoints_and_breakers_are_listed() {
     let endpoints = json(&proxy, "/endpoints").await;
     let expected = serde_json::json!([{
         "service": "payments", "instance": "p1", "address": app.address.to_string(), "version": "v2",
-        "zone": "", "protocol": "http", "share": 1.0, "healthy": true, "check": null, "in_flight": 0, "source": "file",
+        "region": "", "zone": "", "namespace": "", "labels": {}, "weight": 1, "priority": 0, "protocol": "http",
+        "share": 1.0, "healthy": true, "check": null, "in_flight": 0, "source": "file",
     }]);
     assert_eq!(endpoints["endpoints"], expected);
     let breakers = json(&proxy, "/breakers").await;

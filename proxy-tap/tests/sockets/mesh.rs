@@ -203,6 +203,11 @@ async fn a_proxy_registers_what_it_stands_for_and_what_it_calls() {
         collector: Some(collector.address.to_string()),
         inbound: Some(any_port()),
         app: Some(app.address.to_string()),
+        region: "eu".into(),
+        namespace: "shop".into(),
+        labels: [("track".to_owned(), "canary".to_owned())].into(),
+        weight: 3,
+        priority: 1,
         ..cart(&[app.address])
     };
     let mut config = config;
@@ -217,8 +222,12 @@ async fn a_proxy_registers_what_it_stands_for_and_what_it_calls() {
         zone: "z1".into(),
         address: proxy.inbound.unwrap().to_string(),
         protocol: "http".into(),
-        labels: Default::default(),
+        labels: [("track".to_owned(), "canary".to_owned())].into(),
         upstreams: vec!["stock".into()],
+        region: "eu".into(),
+        namespace: "shop".into(),
+        weight: Some(3),
+        priority: 1,
     };
     assert_eq!(told, expected);
     until("the welcome", async || {
@@ -280,6 +289,65 @@ async fn endpoints_come_from_the_registry_and_go_with_it() {
     stream.endpoints("payments", &[]).await;
     assert_eq!(until_status(&proxy, 503).await.text(), "`payments` has no endpoint now\n");
     assert!(metric(&proxy, "istio_requests_total", &["response_flags=\"UH\""]).await > 0.5);
+}
+
+#[tokio::test]
+async fn requests_go_by_what_the_registry_says_of_endpoints() {
+    let mut collector = Collector::start().await;
+    let apps =
+        [App::always(200, "near").await, App::always(200, "far").await, App::always(200, "spare").await];
+    let locality = r#"
+        [[service]]
+        host = "payments"
+        [service.destination]
+        balancer = "round_robin"
+        locality = { prefer = true }
+        "#;
+    let proxy = start(Config {
+        collector: Some(collector.address.to_string()),
+        endpoints: Default::default(),
+        policy: toml::from_str(locality).unwrap(),
+        region: "eu".into(),
+        ..cart(&[])
+    })
+    .await;
+    let (stream, _) = collector.welcomed(1).await;
+    let of = |i: usize, region: &str| Endpoint {
+        region: region.into(),
+        zone: "z1".into(),
+        namespace: "shop".into(),
+        ..endpoint(&format!("p{i}"), &apps[i].address.to_string())
+    };
+    let tell = async |endpoints| {
+        let set = EndpointSet { service: "payments".to_owned(), endpoints };
+        stream.tell(to_proxy::Message::Endpoints(set)).await;
+    };
+    let shares = async |n: usize| {
+        let mut answers = std::collections::BTreeMap::new();
+        for _ in 0..n {
+            *answers.entry(get(to_payments(&proxy), "/").await.text().to_owned()).or_insert(0) += 1;
+        }
+        answers.into_iter().collect::<Vec<_>>()
+    };
+    // A zone of that name in another region is not the caller's.
+    tell(vec![of(0, "eu"), of(1, "us"), Endpoint { priority: 1, ..of(2, "eu") }]).await;
+    until_status(&proxy, 200).await;
+    assert_eq!(shares(8).await, [("near".to_owned(), 8)]);
+    let listed = json(&proxy, "/endpoints").await["endpoints"].as_array().unwrap().clone();
+    assert_eq!((&listed[2]["priority"], &listed[2]["namespace"]), (&1.into(), &"shop".into()));
+    tell(vec![
+        Endpoint { weight: Some(3), ..of(0, "eu") },
+        of(1, "eu"),
+        Endpoint { weight: Some(0), ..of(2, "eu") },
+    ])
+    .await;
+    until("the other weights", async || {
+        (json(&proxy, "/endpoints").await["endpoints"][0]["weight"] == 3).then_some(())
+    })
+    .await;
+    assert_eq!(shares(8).await, [("far".to_owned(), 2), ("near".to_owned(), 6)]);
+    let labels = ["destination_workload_namespace=\"shop\""];
+    assert!(metric(&proxy, "istio_requests_total", &labels).await > 15.5);
 }
 
 #[tokio::test]

@@ -113,6 +113,7 @@ async fn a_proxy_is_told_of_its_upstreams_and_of_nothing_else() {
     let cart = running.join(registration("cart-1", "cart", &[])).await;
     let labelled = Registration {
         zone: "a".into(),
+        weight: Some(3),
         labels: [("canary".to_owned(), "yes".to_owned())].into(),
         ..registration("pay-1", "pay", &[])
     };
@@ -128,6 +129,8 @@ async fn a_proxy_is_told_of_its_upstreams_and_of_nothing_else() {
         zone: "a".into(),
         protocol: "http".into(),
         labels: [("canary".to_owned(), "yes".to_owned())].into(),
+        weight: Some(3),
+        ..mesh::Endpoint::default()
     };
     assert_eq!((pay.service.as_str(), &pay.endpoints), ("pay", &vec![expected]));
     let empty = mesh::EndpointSet { service: "ghost".into(), endpoints: vec![] };

@@ -194,7 +194,7 @@ async fn there_is_an_end_to_what_is_taken() {
 fn proxies_are_told_of_what_they_can_use() {
     let of = |body: Value| {
         let read = written::service(body.to_string().as_bytes(), IpAddr::from([10, 0, 0, 9])).unwrap();
-        endpoint_of(&read.0)
+        endpoint_of(&read.0, Status::Passing)
     };
     let full = of(json!({ "ID": "a-1", "Name": "a", "Address": "2001:db8::1", "Port": 80,
         "Meta": { "version": "v2", "zone": "z", "protocol": "grpc", "team": "x" } }))
@@ -206,6 +206,26 @@ fn proxies_are_told_of_what_they_can_use() {
     assert_eq!((plain.address.as_str(), plain.protocol.as_str()), ("10.0.0.9:80", "http"));
     assert_eq!(of(json!({ "Name": "a" })), None, "there is no port");
     assert_eq!(of(json!({ "ID": "a;b", "Name": "a", "Port": 80 })), None);
+    let placed = of(json!({ "Name": "a", "Port": 80, "Locality": { "Region": "eu", "Zone": "eu-1" },
+        "Meta": { "region": "us", "namespace": "shop" } }))
+    .unwrap();
+    assert_eq!((&*placed.region, &*placed.zone, &*placed.namespace), ("eu", "eu-1", "shop"));
+}
+
+#[tokio::test]
+async fn an_instance_weighs_what_its_health_says() {
+    let now = Instant::now();
+    let mut agent = Agent::default();
+    let body = json!({ "ID": "a", "Name": "a", "Port": 80, "Weights": { "Passing": 7, "Warning": 0 },
+        "Check": { "TTL": "5s", "Status": "passing" } });
+    register(&mut agent, &body, false, now).unwrap();
+    let mut weights = vec![];
+    for status in [Status::Passing, Status::Warning, Status::Critical, Status::Passing] {
+        agent.report("service:a", status, String::new(), now).unwrap();
+        weights
+            .extend(agent.news().into_iter().map(|news| news.endpoint.and_then(|endpoint| endpoint.weight)));
+    }
+    assert_eq!(weights, [Some(7), Some(0), None, Some(7)]);
 }
 
 #[derive(Debug, Clone)]

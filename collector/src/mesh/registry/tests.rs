@@ -85,6 +85,27 @@ async fn a_client_without_a_listener_is_no_endpoint() {
     assert!(registry.services().is_empty());
 }
 
+#[tokio::test]
+async fn where_an_endpoint_is_and_what_it_takes_is_told_as_registered() {
+    let start = Instant::now();
+    let mut registry = Registry::new(start, 1);
+    let told = |registry: &Registry| registry.view("a", start).unwrap().endpoints.remove(0);
+    registry.register(1, &registration("a-1", "a"), start).unwrap();
+    assert_eq!(told(&registry).weight, None);
+    let placed = Registration {
+        region: "eu".into(),
+        namespace: "shop".into(),
+        weight: Some(0),
+        priority: 2,
+        ..registration("a-1", "a")
+    };
+    let before = registry.index("a");
+    registry.register(1, &placed, start).unwrap();
+    assert!(registry.index("a") > before, "another weight is news");
+    let told = told(&registry);
+    assert_eq!((&*told.region, &*told.namespace, told.weight, told.priority), ("eu", "shop", Some(0), 2));
+}
+
 fn announced(instance: &str) -> Endpoint {
     Endpoint { instance: instance.into(), address: "10.0.0.1:80".into(), ..Endpoint::default() }
 }
@@ -149,6 +170,14 @@ async fn bad_registrations_are_refused_with_a_reason() {
                 ..registration("a-1", "a")
             },
             "registration has more than 1024 `upstreams`",
+        ),
+        (
+            Registration { weight: Some(65_536), ..registration("a-1", "a") },
+            "registration's `weight` is above 65535",
+        ),
+        (
+            Registration { priority: 65_536, ..registration("a-1", "a") },
+            "registration's `priority` is above 65535",
         ),
     ];
     for (registration, expected) in cases {
