@@ -1,7 +1,8 @@
 //! The proxy's side of the mesh protocol: registers, learns endpoints and hints, answers.
 //!
 //! In: endpoints, which replace those of an [`Upstream`](crate::upstream::Upstream), and hints, which go to its
-//! breakers. Out: a registration first, renewals, answers to hints, and a withdrawal before the proxy drains.
+//! breakers. Out: a registration first, renewals, which services are called now, answers to hints, and a withdrawal
+//! before the proxy drains.
 //! While the collector is away everything stays as it was last told; leases of hints run out by themselves.
 //! Nothing of this is ever waited for by a request.
 
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use weir_model::limits;
 use weir_model::mesh::mesh_client::MeshClient;
-use weir_model::mesh::{FromProxy, HintAck, Registration, Renewal, Withdrawal, from_proxy};
+use weir_model::mesh::{FromProxy, HintAck, Registration, Renewal, Watch, Withdrawal, from_proxy};
 
 use crate::breaker::Answer;
 use crate::run::Proxy;
@@ -108,8 +109,8 @@ async fn join(
 ) -> Result<(), tonic::Status> {
     let (out, outgoing) = mpsc::channel(limits::MESH_STREAM_QUEUE);
     // What was added until now is asked for with all else.
-    let _ = proxy.services.added.notified().now_or_never();
-    let first = from_proxy::Message::Register(registration(proxy, advertised.clone()));
+    let _ = proxy.services.wanted.notified().now_or_never();
+    let first = from_proxy::Message::Register(registration(proxy, advertised));
     // The queue is new and empty, so there is room.
     let _ = out.try_send(message(first));
     let mut client = MeshClient::new(channel);
@@ -135,10 +136,9 @@ async fn join(
                 // A queue that is full carries signs of life enough.
                 let _ = out.try_send(message(from_proxy::Message::Renew(Renewal {})));
             }
-            room = next_addition(proxy, &out), if renewals.is_some() => {
-                // It replaces the one before.
-                let again = registration(proxy, advertised.clone());
-                room?.send(message(from_proxy::Message::Register(again)));
+            room = next_want(proxy, &out), if renewals.is_some() => {
+                let watch = Watch { services: wanted(proxy) };
+                room?.send(message(from_proxy::Message::Watch(watch)));
             }
             answer = next_answer(proxy, &out), if renewals.is_some() => {
                 let (room, answer) = answer?;
@@ -158,7 +158,8 @@ async fn join(
     Ok(())
 }
 
-fn registration(proxy: &Proxy, advertised: Option<String>) -> Registration {
+/// The services that the collector is asked for.
+fn wanted(proxy: &Proxy) -> Vec<String> {
     let fits = |upstream: &Arc<Upstream>| {
         upstream.origin == Origin::Registry && upstream.name.len() <= limits::REGISTRATION_TEXT_BYTES
     };
@@ -166,6 +167,10 @@ fn registration(proxy: &Proxy, advertised: Option<String>) -> Registration {
     // Of more than the collector takes, those that it turned out not to know are left out.
     asked.sort_by_key(|upstream| !upstream.ever_had_one());
     asked.truncate(limits::REGISTRATION_UPSTREAMS);
+    asked.iter().map(|upstream| upstream.name.to_string()).collect()
+}
+
+fn registration(proxy: &Proxy, advertised: Option<String>) -> Registration {
     Registration {
         instance: proxy.identity.instance.to_string(),
         service: proxy.identity.service.to_string(),
@@ -178,7 +183,7 @@ fn registration(proxy: &Proxy, advertised: Option<String>) -> Registration {
         namespace: proxy.config.namespace.clone(),
         weight: Some(proxy.config.weight),
         priority: proxy.config.priority,
-        upstreams: asked.iter().map(|upstream| upstream.name.to_string()).collect(),
+        upstreams: wanted(proxy),
     }
 }
 
@@ -201,14 +206,14 @@ async fn due(renewals: &mut Option<Interval>) {
     }
 }
 
-/// Room in the queue once something was added that the collector has to be asked for.
-async fn next_addition<'a>(
+/// Room in the queue once the collector has to be asked for other services.
+async fn next_want<'a>(
     proxy: &Proxy,
     out: &'a mpsc::Sender<FromProxy>,
 ) -> Result<mpsc::Permit<'a, FromProxy>, tonic::Status> {
     let gone = |_| tonic::Status::unavailable("the collector ended the stream");
     let room = out.reserve().await.map_err(gone)?;
-    proxy.services.added.notified().await;
+    proxy.services.wanted.notified().await;
     Ok(room)
 }
 

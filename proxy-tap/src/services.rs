@@ -17,8 +17,8 @@ pub(crate) struct Services {
     by_host: ArcSwap<HashMap<Arc<str>, Arc<Upstream>>>,
     /// Held while the table is replaced.
     change: Mutex<()>,
-    /// Something was added that the collector has to be asked for: the stream to it registers once more.
-    pub(crate) added: Notify,
+    /// The collector has to be asked for other services than before.
+    pub(crate) wanted: Notify,
 }
 
 impl Services {
@@ -89,14 +89,12 @@ impl Services {
             full = Some(idle.map(|(host, _)| Arc::clone(host))?);
         }
         let mut table = HashMap::clone(&current);
-        if let Some(idle) = full {
-            table.remove(&idle);
-        }
+        let gone = full.and_then(|idle| table.remove(&idle));
         let upstream = proxy.new_upstream(host, origin, endpoints);
         table.insert(Arc::clone(&upstream.name), Arc::clone(&upstream));
         self.by_host.store(Arc::new(table));
-        if origin == Origin::Registry {
-            self.added.notify_one();
+        if origin == Origin::Registry || gone.is_some_and(|gone| gone.origin == Origin::Registry) {
+            self.wanted.notify_one();
         }
         Some(upstream)
     }

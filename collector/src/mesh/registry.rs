@@ -358,15 +358,20 @@ fn check(registration: &Registration) -> Result<(), BadRegistration> {
     if registration.labels.len() > limits::REGISTRATION_LABELS {
         return Err(BadRegistration::TooMany { field: "labels", most: limits::REGISTRATION_LABELS });
     }
-    if registration.upstreams.len() > limits::REGISTRATION_UPSTREAMS {
-        return Err(BadRegistration::TooMany { field: "upstreams", most: limits::REGISTRATION_UPSTREAMS });
-    }
     registration
         .labels
         .iter()
         .flat_map(|(key, value)| [key, value])
         .try_for_each(|text| check_length("labels", text))?;
-    registration.upstreams.iter().try_for_each(|text| check_length("upstreams", text))
+    check_upstreams(&registration.upstreams)
+}
+
+/// Whether a proxy may want these services.
+pub(super) fn check_upstreams(services: &[String]) -> Result<(), BadRegistration> {
+    if services.len() > limits::REGISTRATION_UPSTREAMS {
+        return Err(BadRegistration::TooMany { field: "upstreams", most: limits::REGISTRATION_UPSTREAMS });
+    }
+    services.iter().try_for_each(|text| check_length("upstreams", text))
 }
 
 fn check_length(field: &'static str, text: &str) -> Result<(), BadRegistration> {

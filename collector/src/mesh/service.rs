@@ -1,6 +1,6 @@
 //! The `Mesh` service: one stream and one task for each proxy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,11 +12,11 @@ use tonic::{Request, Response, Status, Streaming};
 use weir_model::hint::{Ack, HintSet};
 use weir_model::limits;
 use weir_model::mesh::{
-    self, EndpointSet, FromProxy, Registration, ToProxy, Welcome, from_proxy, mesh_server, to_proxy,
+    self, EndpointSet, FromProxy, Registration, ToProxy, Watch, Welcome, from_proxy, mesh_server, to_proxy,
 };
 
 use super::acks::ProxyAck;
-use super::registry::{BadRegistration, RegisteredService, Registry, StreamId};
+use super::registry::{BadRegistration, RegisteredService, Registry, StreamId, check_upstreams};
 use crate::counters::Counters;
 
 /// The control plane, shared by all streams.
@@ -209,7 +209,12 @@ impl Proxy {
             self.send_endpoints().await?;
             tokio::select! {
                 message = incoming.message() => match message? {
-                    Some(message) => self.receive(message)?,
+                    Some(message) => {
+                        if self.receive(message)? {
+                            // About those there may be other hints.
+                            hints.mark_changed();
+                        }
+                    }
                     None => return Ok(()),
                 },
                 changed = changes.changed() => changed.map_err(|_| End::Left)?,
@@ -239,9 +244,13 @@ impl Proxy {
         self.send(to_proxy::Message::Welcome(Welcome { epoch: self.mesh.epoch, renew_every_ms })).await
     }
 
-    fn receive(&mut self, message: FromProxy) -> Result<(), End> {
+    /// Does what a message says; whether the proxy now wants to hear of other services.
+    fn receive(&mut self, message: FromProxy) -> Result<bool, End> {
         match message.message {
-            Some(from_proxy::Message::Register(registration)) => self.register(registration)?,
+            Some(from_proxy::Message::Register(registration)) => {
+                self.register(registration)?;
+                return Ok(true);
+            }
             Some(from_proxy::Message::Renew(_)) => self.renew()?,
             Some(from_proxy::Message::Withdraw(_)) => {
                 self.withdrawn = true;
@@ -249,9 +258,13 @@ impl Proxy {
                 self.mesh.changes.send_replace(());
             }
             Some(from_proxy::Message::Ack(ack)) => self.store(ack),
+            Some(from_proxy::Message::Watch(watch)) => {
+                self.watch(watch)?;
+                return Ok(true);
+            }
             None => {}
         }
-        Ok(())
+        Ok(false)
     }
 
     fn register(&mut self, registration: Registration) -> Result<(), Status> {
@@ -260,10 +273,25 @@ impl Proxy {
             BadRegistration::Full => Status::resource_exhausted(error.to_string()),
             _ => Status::invalid_argument(error.to_string()),
         })?;
+        self.wants(&registration.upstreams);
         self.registration = registration;
         self.withdrawn = false;
         self.mesh.changes.send_replace(());
         Ok(())
+    }
+
+    /// Tells from now on of these services.
+    fn watch(&mut self, Watch { services }: Watch) -> Result<(), Status> {
+        check_upstreams(&services).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.wants(&services);
+        self.registration.upstreams = services;
+        Ok(())
+    }
+
+    /// Forgets what was sent of other services: who names one again later is told anew.
+    fn wants(&mut self, services: &[String]) {
+        let wanted: HashSet<&String> = services.iter().collect();
+        self.endpoints_sent.retain(|service, _| wanted.contains(service));
     }
 
     /// A renewal of an entry that has expired registers it again.

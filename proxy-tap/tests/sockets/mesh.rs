@@ -182,14 +182,14 @@ async fn a_service_that_a_request_names_is_asked_for_and_found() {
         let request = request(http::Method::GET, "http://ledger/x").body(empty()).unwrap();
         ask(at, request).await
     });
-    let again = loop {
+    let watched = loop {
         match stream.next().await.expect("the proxy to stay") {
-            from_proxy::Message::Register(again) => break again,
+            from_proxy::Message::Watch(watch) => break watch.services,
             from_proxy::Message::Renew(_) => {}
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((again.upstreams, again.instance), (vec!["ledger".to_owned()], registration.instance));
+    assert_eq!(watched, ["ledger"]);
     stream.endpoints("ledger", &[app.address]).await;
     let answer = asked.await.unwrap();
     assert_eq!((answer.status, answer.text()), (200, "ledger"));

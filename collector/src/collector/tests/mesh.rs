@@ -6,7 +6,7 @@ use tonic::{Code, Status, Streaming};
 use weir_model::hint::{Action, Evidence, Guards, Hint, Mode, Recovery, Scope};
 use weir_model::mesh::mesh_client::MeshClient;
 use weir_model::mesh::{
-    self, FromProxy, HintAck, Registration, Renewal, ToProxy, Withdrawal, from_proxy, to_proxy,
+    self, FromProxy, HintAck, Registration, Renewal, ToProxy, Watch, Withdrawal, from_proxy, to_proxy,
 };
 
 use super::*;
@@ -143,6 +143,41 @@ async fn a_proxy_is_told_of_its_upstreams_and_of_nothing_else() {
     let services = running.collector.registry_services();
     let names: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["pay", "web"]);
+}
+
+#[tokio::test]
+async fn a_proxy_may_want_other_services_at_any_time() {
+    let running = Running::start().await;
+    let watch = |services: &[&str]| {
+        let services = services.iter().map(|service| (*service).to_owned()).collect();
+        from_proxy::Message::Watch(Watch { services })
+    };
+    let pay = running.join(registration("pay-1", "pay", &[])).await;
+    let _cart = running.join(registration("cart-1", "cart", &[])).await;
+    running.hints.send_replace(HintSet { epoch: 1, revision: 1, hints: vec![hint("slow", &[], "cart")] });
+    let mut web = running.join(registration("web-1", "web", &["pay"])).await;
+    web.until("pay", &["pay-1"]).await;
+    assert_eq!(web.hints().await, [] as [String; 0]);
+    web.send(watch(&["pay", "cart"])).await;
+    assert_eq!(
+        web.endpoints().await,
+        ("cart".into(), vec!["cart-1".into()]),
+        "what it knows is not told again"
+    );
+    assert_eq!(web.hints().await, ["slow"]);
+    web.send(watch(&["cart", "ghost"])).await;
+    assert_eq!(web.endpoints().await, ("ghost".into(), vec![]));
+    pay.send(from_proxy::Message::Withdraw(Withdrawal {})).await;
+    let _other = running.join(registration("cart-2", "cart", &[])).await;
+    assert_eq!(web.endpoints().await, ("cart".into(), vec!["cart-1".into(), "cart-2".into()]));
+    web.send(watch(&["pay", "cart"])).await;
+    assert_eq!(web.endpoints().await, ("pay".into(), vec![]), "it is told of whom it wants again");
+    web.send(watch(&["x"; limits::REGISTRATION_UPSTREAMS + 1])).await;
+    let status = web.end().await;
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "registration has more than 1024 `upstreams`")
+    );
 }
 
 #[tokio::test]
