@@ -168,6 +168,9 @@ impl Collector {
         let _ = writeln!(out, "# HELP weir_collector_registered_endpoints Instances in the registry.");
         let _ = writeln!(out, "# TYPE weir_collector_registered_endpoints gauge");
         let _ = writeln!(out, "weir_collector_registered_endpoints {}", self.mesh.registered());
+        let _ = writeln!(out, "# HELP weir_collector_rate_claims Parts of shared limits that proxies have.");
+        let _ = writeln!(out, "# TYPE weir_collector_rate_claims gauge");
+        let _ = writeln!(out, "weir_collector_rate_claims {}", self.mesh.rate_claims());
     }
 }
 

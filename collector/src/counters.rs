@@ -14,6 +14,8 @@ pub(crate) struct Counters {
     pub(crate) acks_lost: AtomicU64,
     /// Streams of proxies that were ended because they read too slowly.
     pub(crate) slow_proxies: AtomicU64,
+    /// Limits that proxies share and of which they were granted nothing.
+    pub(crate) rate_demands_dropped: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -124,6 +126,9 @@ impl Counters {
         line(out, "hint_acks_lost", "", &self.acks_lost);
         head(out, "slow_proxies", "Mesh streams ended because the proxy read too slowly.");
         line(out, "slow_proxies", "", &self.slow_proxies);
+        let name = "rate_demands_dropped";
+        head(out, name, "Demands for a part of a shared limit that made no sense or had no room.");
+        line(out, name, "", &self.rate_demands_dropped);
     }
 }
 

@@ -1,6 +1,8 @@
-//! The mesh's control plane: who is there ([`registry`]), and what each proxy is told ([`service`]).
+//! The mesh's control plane: who is there ([`registry`]), which part each proxy has in the limits that they share
+//! ([`rates`]), and what each proxy is told ([`service`]).
 
 mod acks;
+mod rates;
 mod registry;
 mod service;
 

@@ -245,8 +245,20 @@ pub const ROUTE_PATTERN_BYTES: usize = 1 << 20;
 /// Buckets of rate limits by header or caller that a proxy keeps, at some 30 bytes each; beyond that those that
 /// were not used for longest are forgotten, and are full when they are asked for again.
 pub const RATE_LIMIT_KEYS: usize = 65_536;
-/// Bytes of a header's value that the key of a global rate limit holds; the rest is a hash.
-pub const RATE_LIMIT_KEY_BYTES: usize = 64;
+/// Buckets of rate limits that proxies share, of one proxy, at some 150 bytes each; beyond that those that were not used
+/// for longest are forgotten and counted.
+pub const RATE_LIMIT_SHARED_KEYS: usize = 16_384;
+/// How often a proxy reports what came for the limits that it shares, while something comes.
+pub const RATE_REPORT: Duration = Duration::from_millis(500);
+/// Limits in one report; a proxy with more sends several, and of a longer one the rest is dropped and counted.
+pub const RATE_DEMANDS: usize = 1_024;
+/// Claims of proxies on limits that they share, of all proxies together, at some 60 bytes each; further ones are
+/// dropped and counted, and their proxies go by the whole limit.
+pub const RATE_CLAIMS: usize = 200_000;
+/// The part of a limit that was granted holds for the time of the limit, but at least this: six reports …
+pub const RATE_LEASE_LEAST: Duration = Duration::from_secs(3);
+/// … and at most this, however slow the limit is.
+pub const RATE_LEASE_MOST: Duration = Duration::from_secs(60);
 /// Longest `Retry-After` that a retry waits for, as Envoy.
 pub const RETRY_AFTER: Duration = Duration::from_secs(300);
 

@@ -2,10 +2,11 @@
 //!
 //! In: endpoints, which replace those of an [`Upstream`](crate::upstream::Upstream), and hints, which go to its
 //! breakers. Out: a registration first, renewals, which services are called now, answers to hints, and a withdrawal
-//! before the proxy drains.
+//! before the proxy drains. Both ways: what came for limits that proxies share, and the proxy's part of them.
 //! While the collector is away everything stays as it was last told; leases of hints run out by themselves.
 //! Nothing of this is ever waited for by a request.
 
+mod rates;
 mod receive;
 
 use std::sync::Arc;
@@ -122,6 +123,7 @@ async fn join(
     let late = |_| tonic::Status::deadline_exceeded("the collector did not answer within 5 s");
     let mut incoming = joined.map_err(late)??.into_inner();
     let mut renewals: Option<Interval> = None;
+    let mut reports = rates::Reports::new(proxy);
     loop {
         tokio::select! {
             received = incoming.message() => match received? {
@@ -140,6 +142,7 @@ async fn join(
                 let watch = Watch { services: wanted(proxy) };
                 room?.send(message(from_proxy::Message::Watch(watch)));
             }
+            room = reports.next(proxy, &out), if renewals.is_some() => reports.send(proxy, room?, &out),
             answer = next_answer(proxy, &out), if renewals.is_some() => {
                 let (room, answer) = answer?;
                 room.send(message(from_proxy::Message::Ack(wire(proxy, &answer))));

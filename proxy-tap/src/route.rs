@@ -5,7 +5,7 @@
 //!
 //! 1. [`Route::preflight`]: a browser asks whether it may ask.
 //! 2. [`Route::fault`]: wait, fail, both or neither.
-//! 3. [`Route::admit`], [`Route::asks`]: rate limits.
+//! 3. [`Route::admit`]: rate limits.
 //! 4. [`Route::answer`]: a redirect, or an answer of the route's own.
 //! 5. [`Route::target`], [`Route::mirrors`]: where it goes; [`Route::rewrite`]: as what. Retries, time and hedging
 //!    are the fields and [`Route::patience`].
@@ -39,7 +39,7 @@ use weir_model::policy::route::Priority;
 pub(crate) use answer::Answer;
 pub(crate) use condition::View;
 pub(crate) use fault::Abort;
-pub(crate) use limit::{Ask, Buckets, Standing, Verdict};
+pub(crate) use limit::{Buckets, Standing, Verdict};
 pub(crate) use retry::{Ended, RetryPolicy, retry_after};
 pub(crate) use rewrite::RewriteError;
 pub(crate) use table::Routes;
@@ -124,15 +124,10 @@ impl Route {
         self.fault.as_ref().map(|fault| fault.draw(chance)).unwrap_or_default()
     }
 
-    /// Whether the rate limits that this proxy keeps let the request pass.
+    /// Whether the rate limits let the request pass: those that this proxy has alone, and its parts of those that all
+    /// proxies share.
     pub(crate) fn admit(&self, view: &View<'_>, now: Instant) -> Verdict {
         self.limits.as_ref().map_or(Verdict::Allowed(None), |limits| limits.admit(view, now))
-    }
-
-    #[cfg_attr(not(test), expect(dead_code, reason = "proxies do not share their limits yet"))]
-    /// What the collector is to be asked about rate limits that all proxies share.
-    pub(crate) fn asks(&self, view: &View<'_>) -> impl Iterator<Item = Ask> {
-        self.limits.iter().flat_map(|limits| limits.asks(view))
     }
 
     /// The route's own answer, where it has one. `prefix` is [`Found::prefix`].

@@ -16,6 +16,7 @@ use weir_model::mesh::{
 };
 
 use super::acks::ProxyAck;
+use super::rates::Rates;
 use super::registry::{BadRegistration, RegisteredService, Registry, StreamId, check_upstreams};
 use crate::counters::Counters;
 
@@ -27,6 +28,7 @@ pub(crate) struct MeshService(Arc<Shared>);
 struct Shared {
     epoch: u64,
     registry: Mutex<Registry>,
+    rates: Mutex<Rates>,
     /// Wakes the streams when the registry may say something new.
     changes: watch::Sender<()>,
     hints: watch::Receiver<HintSet>,
@@ -48,19 +50,20 @@ impl MeshService {
         counters: Arc<Counters>,
         stop: CancellationToken,
     ) -> Self {
-        let registry = Mutex::new(Registry::new(Instant::now(), epoch));
+        let (registry, rates) = (Mutex::new(Registry::new(Instant::now(), epoch)), Mutex::default());
         let (changes, _) = watch::channel(());
         let streams = AtomicU64::new(0);
-        Self(Arc::new(Shared { epoch, registry, changes, hints, acks, streams, counters, stop }))
+        Self(Arc::new(Shared { epoch, registry, rates, changes, hints, acks, streams, counters, stop }))
     }
 
-    /// Lets registrations lapse, until `stop`.
+    /// Lets registrations and claims on limits lapse, until `stop`.
     pub(crate) async fn run_expiry(&self) {
         let mut ticks = tokio::time::interval(EXPIRE_EVERY);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.0.registry().expire(Instant::now());
+                    self.0.rates().expire(Instant::now());
                     // A service that was held back may be due, too.
                     self.0.changes.send_replace(());
                 }
@@ -111,6 +114,11 @@ impl MeshService {
     pub(crate) fn registered(&self) -> usize {
         self.0.registry().len()
     }
+
+    /// Claims of proxies on limits that they share.
+    pub(crate) fn rate_claims(&self) -> usize {
+        self.0.rates().len()
+    }
 }
 
 /// What has become of an instance that somebody else answers for.
@@ -129,6 +137,10 @@ pub(crate) struct News {
 impl Shared {
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,7 +222,7 @@ impl Proxy {
             tokio::select! {
                 message = incoming.message() => match message? {
                     Some(message) => {
-                        if self.receive(message)? {
+                        if self.receive(message).await? {
                             // About those there may be other hints.
                             hints.mark_changed();
                         }
@@ -245,7 +257,7 @@ impl Proxy {
     }
 
     /// Does what a message says; whether the proxy now wants to hear of other services.
-    fn receive(&mut self, message: FromProxy) -> Result<bool, End> {
+    async fn receive(&mut self, message: FromProxy) -> Result<bool, End> {
         match message.message {
             Some(from_proxy::Message::Register(registration)) => {
                 self.register(registration)?;
@@ -262,6 +274,7 @@ impl Proxy {
                 self.watch(watch)?;
                 return Ok(true);
             }
+            Some(from_proxy::Message::Rates(rates)) => self.grant(rates).await?,
             None => {}
         }
         Ok(false)
@@ -302,6 +315,19 @@ impl Proxy {
             self.register(self.registration.clone())?;
         }
         Ok(())
+    }
+
+    /// Answers what came for limits with the parts that this proxy may admit.
+    async fn grant(&self, mesh::Rates { demands }: mesh::Rates) -> Result<(), End> {
+        let now = Instant::now();
+        let grants: Vec<mesh::Grant> = {
+            let mut rates = self.mesh.rates();
+            let taken = demands.iter().take(limits::RATE_DEMANDS);
+            taken.filter_map(|demand| rates.claim(self.stream, demand, now)).collect()
+        };
+        let dropped = (demands.len() - grants.len()) as u64;
+        self.mesh.counters.rate_demands_dropped.fetch_add(dropped, Ordering::Relaxed);
+        self.send(to_proxy::Message::Grants(mesh::Grants { grants })).await
     }
 
     fn store(&self, ack: mesh::HintAck) {

@@ -181,7 +181,6 @@ impl Check<'_> {
         for (i, limit) in route.rate_limits.iter().enumerate() {
             self.at(format!("rate_limit[{i}]"), |check| {
                 check.expect(limit.requests > 0, "requests: expected 1 or more");
-                check.expect(!limit.global, "global: proxies do not share their limits yet");
                 check.expect(limit.per.0.as_millis() > 0, "per: expected 1ms or more");
                 check.expect(limit.burst != Some(0), "burst: expected 1 or more");
                 if !limit.header.is_empty() {

@@ -424,7 +424,7 @@ pub struct RateLimit {
     pub header: String,
     /// One bucket for each calling service.
     pub by_source: bool,
-    /// Whether all proxies share the buckets, through the collector.
+    /// Whether all proxies share the buckets, through the collector. While that is away each has the whole limit.
     pub global: bool,
     /// Whether every response says what is left (`x-ratelimit-*`); a refusal always does.
     pub headers: bool,

@@ -41,6 +41,7 @@ pub(super) fn page(proxy: &Proxy) -> String {
     let mut page = Page(String::with_capacity(4 << 10));
     telemetry(&mut page, proxy);
     mesh(&mut page, proxy);
+    shared_limits(&mut page, proxy);
     listeners(&mut page, proxy);
     breakers(&mut page, proxy);
     for family in proxy.tap.metric_families() {
@@ -89,6 +90,21 @@ fn mesh(page: &mut Page, proxy: &Proxy) {
     let name = "weir_proxy_uptime_seconds";
     page.metric(name, "gauge", "Time since the proxy started.");
     page.sample(name, &[], proxy.started.elapsed().as_secs_f64());
+}
+
+fn shared_limits(page: &mut Page, proxy: &Proxy) {
+    let shared = proxy.buckets.shared();
+    let name = "weir_proxy_global_rate_limit_requests_total";
+    page.metric(name, "counter", "Requests that limits shared with other proxies admitted and refused.");
+    for (outcome, count) in shared.counts() {
+        page.sample(name, &[("outcome", outcome)], count as f64);
+    }
+    let name = "weir_proxy_global_rate_limit_keys";
+    page.metric(name, "gauge", "Buckets of limits shared with other proxies.");
+    page.sample(name, &[], shared.kept() as f64);
+    let name = "weir_proxy_global_rate_limit_keys_dropped_total";
+    page.metric(name, "counter", "Buckets of such limits that were forgotten because there were too many.");
+    page.sample(name, &[], shared.dropped() as f64);
 }
 
 fn listeners(page: &mut Page, proxy: &Proxy) {

@@ -24,6 +24,7 @@ pub(super) fn message(proxy: &Proxy, message: ToProxy) -> Option<Duration> {
         }
         Some(to_proxy::Message::Endpoints(set)) => endpoints(proxy, set),
         Some(to_proxy::Message::Hints(set)) => hints(proxy, set),
+        Some(to_proxy::Message::Grants(grants)) => parts(proxy, grants),
         None => proxy.mesh.is_bad(),
     }
     None
@@ -74,6 +75,20 @@ fn endpoint(told: mesh::Endpoint) -> Result<policy::Endpoint, Box<mesh::Endpoint
             priority: told.priority.min(limits::ENDPOINT_PRIORITY),
         }),
         _ => Err(Box::new(told)),
+    }
+}
+
+/// The proxy's parts of limits that all share.
+fn parts(proxy: &Proxy, grants: mesh::Grants) {
+    let now = Instant::now();
+    for grant in grants.grants {
+        let lease = Duration::from_millis(grant.lease_ms.into()).min(limits::RATE_LEASE_MOST);
+        match <[u8; 16]>::try_from(grant.key.as_slice()) {
+            Ok(key) if grant.per_s.is_finite() && grant.per_s > 0.0 => {
+                proxy.buckets.grant(&key, grant.per_s, lease, now);
+            }
+            _ => proxy.mesh.is_bad(),
+        }
     }
 }
 

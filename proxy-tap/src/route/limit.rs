@@ -5,6 +5,7 @@
 //! ahead than the burst allows. This is a token bucket that fills continuously, without a timer and a second number.
 
 mod buckets;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,8 +61,12 @@ impl Standing {
 }
 
 /// How fast a bucket fills and how much it holds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
+    /// As it is written: so many requests …
+    requests: u32,
+    /// … in so many nanoseconds.
+    per: u64,
     burst: u32,
     /// Nanoseconds for one request.
     interval: u64,
@@ -72,9 +77,23 @@ struct Shape {
 impl Shape {
     fn new(written: &RateLimit) -> Self {
         let burst = written.burst.unwrap_or(written.requests).max(1);
-        let interval = (written.per.0.as_nanos() / u128::from(written.requests.max(1))).max(1);
-        let interval = u64::try_from(interval).unwrap_or(u64::MAX);
-        Self { burst, interval, room: interval.saturating_mul(u64::from(burst)) }
+        let (requests, per) = (written.requests.max(1), written.per.0.as_nanos());
+        let per = u64::try_from(per).unwrap_or(u64::MAX);
+        let interval = (per / u64::from(requests)).max(1);
+        Self { requests, per, burst, interval, room: interval.saturating_mul(u64::from(burst)) }
+    }
+
+    /// The part of it that admits so many requests in a second, and as large a part of the burst.
+    fn part(self, per_s: f64) -> Self {
+        let share = per_s * self.per as f64 / 1e9 / f64::from(self.requests);
+        // A whole that was added up from parts may be off by a little.
+        if share > 1.0 - 1e-9 {
+            return self;
+        }
+        let burst = ((f64::from(self.burst) * share).round() as u32).max(1);
+        // No more than a few decades, so that sums stay below what is counted with.
+        let interval = ((self.interval as f64 / share) as u64).min(1 << 60);
+        Self { burst, interval, room: interval.saturating_mul(u64::from(burst)), ..self }
     }
 
     /// When the bucket that is full at `full` will be after one more request; `None` where it is empty.
@@ -148,26 +167,25 @@ impl Local {
     }
 }
 
-/// What is to be asked of the collector, which keeps the buckets that all proxies share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ask {
-    /// Names the rule, the same on all proxies with the same policy.
-    pub(crate) rule: Arc<str>,
-    /// Names the bucket within the rule.
-    pub(crate) key: String,
-    /// Requests that this one counts for.
-    pub(crate) cost: u32,
-    pub(crate) requests: u32,
-    pub(crate) per: Duration,
-    pub(crate) burst: u32,
-}
-
-/// A limit that the collector keeps.
+/// A limit that all proxies share.
 #[derive(Debug)]
 struct Global {
-    rule: Arc<str>,
-    written: RateLimit,
+    shape: Shape,
+    name: Box<str>,
     header: Option<HeaderName>,
+    by_source: bool,
+    /// The one bucket, where there is one.
+    single: Option<shared::Key>,
+    tell: bool,
+}
+
+impl Global {
+    fn key(&self, view: &View<'_>) -> shared::Key {
+        self.single.unwrap_or_else(|| {
+            let values = self.header.iter().flat_map(|name| view.headers.get_all(name));
+            shared::key(&self.name, values, if self.by_source { view.source } else { "" })
+        })
+    }
 }
 
 /// The limits of one route; all of them hold.
@@ -192,11 +210,14 @@ impl Limits {
             let what = format!("rate_limit[{i}].header");
             let header = Some(rule.header.as_bytes()).filter(|name| !name.is_empty());
             let header = header.and_then(|name| mistakes.keep(&what, HeaderName::from_bytes(name)));
+            let is_single = header.is_none() && !rule.by_source;
             if rule.global {
-                global.push(Global { rule: name.into(), written: rule.clone(), header });
+                let single = is_single.then(|| shared::key(&name, [].iter(), ""));
+                let (shape, name, by_source) = (Shape::new(rule), name.into(), rule.by_source);
+                global.push(Global { shape, name, header, by_source, single, tell: rule.headers });
                 continue;
             }
-            let scope = match header.is_none() && !rule.by_source {
+            let scope = match is_single {
                 true => Scope::All(buckets.single(&name)),
                 false => Scope::Each { rule: buckets.rule(&name), header, by_source: rule.by_source },
             };
@@ -209,16 +230,18 @@ impl Limits {
         })
     }
 
-    /// Takes one request from every local bucket, or from none where one is empty.
+    /// Takes one request from every bucket, or from none where one is empty.
     pub(super) fn admit(&self, view: &View<'_>, now: Instant) -> Verdict {
         let (buckets, now) = (&*self.buckets, self.buckets.nanos(now));
         let mut nearest: Option<Standing> = None;
+        let mut tell = |standing: Standing| {
+            if nearest.is_none_or(|nearest| standing.remaining < nearest.remaining) {
+                nearest = Some(standing);
+            }
+        };
         for (i, limit) in self.local.iter().enumerate() {
             match limit.take(view, now, buckets) {
-                Ok(standing) if limit.tell => {
-                    let nearer = nearest.is_none_or(|nearest| standing.remaining < nearest.remaining);
-                    nearest = if nearer { Some(standing) } else { nearest };
-                }
+                Ok(standing) if limit.tell => tell(standing),
                 Ok(_) => {}
                 Err(standing) => {
                     self.local[..i].iter().for_each(|taken| taken.give_back(view, buckets));
@@ -226,23 +249,23 @@ impl Limits {
                 }
             }
         }
-        Verdict::Allowed(nearest)
-    }
-
-    /// What is to be asked of the collector besides.
-    pub(super) fn asks(&self, view: &View<'_>) -> impl Iterator<Item = Ask> {
-        self.global.iter().map(|limit| {
-            let values = limit.header.iter().flat_map(|name| view.headers.get_all(name));
-            let source = if limit.written.by_source { view.source } else { "" };
-            Ask {
-                rule: Arc::clone(&limit.rule),
-                key: buckets::shared_key(values, source),
-                cost: 1,
-                requests: limit.written.requests,
-                per: limit.written.per.0,
-                burst: limit.written.burst.unwrap_or(limit.written.requests),
+        let shared = buckets.shared();
+        for (i, limit) in self.global.iter().enumerate() {
+            match shared.take(&limit.key(view), limit.shape, now) {
+                Ok(standing) if limit.tell => tell(standing),
+                Ok(_) => {}
+                Err(standing) => {
+                    self.local.iter().for_each(|taken| taken.give_back(view, buckets));
+                    self.global[..i].iter().for_each(|taken| shared.give_back(&taken.key(view)));
+                    shared.decided(false);
+                    return Verdict::Refused(standing);
+                }
             }
-        })
+        }
+        if !self.global.is_empty() {
+            shared.decided(true);
+        }
+        Verdict::Allowed(nearest)
     }
 }
 

@@ -85,7 +85,6 @@ fn what_is_not_configured_does_nothing() {
     assert_eq!(route.preflight(&view), None);
     assert_eq!(route.fault(&chance), (None, None));
     assert_eq!(route.admit(&view, now), Verdict::Allowed(None));
-    assert_eq!(route.asks(&view).count(), 0);
     assert_eq!(route.answer(&view, prefix), None);
     assert_eq!(route.mirrors(&chance).count(), 0);
     assert_eq!((route.retries.is_none(), route.hedge, route.upgrade), (true, None, None));

@@ -227,6 +227,8 @@ async fn the_metrics_page_keeps_to_prometheus_format() {
         "weir_proxy_telemetry_dropped_total",
         "weir_proxy_queue_length",
         "weir_proxy_collector_connected",
+        "weir_proxy_global_rate_limit_requests_total",
+        "weir_proxy_global_rate_limit_keys_dropped_total",
         "weir_proxy_breaker_state",
         "weir_proxy_hints_in_force",
         "istio_requests_total",

@@ -101,6 +101,15 @@ impl Stream {
         }
     }
 
+    /// The next report of one limit.
+    async fn demand(&mut self) -> mesh::Demand {
+        loop {
+            if let from_proxy::Message::Rates(mut rates) = self.next().await.expect("a report") {
+                return rates.demands.remove(0);
+            }
+        }
+    }
+
     async fn tell(&self, message: to_proxy::Message) {
         self.tell.send(Ok(ToProxy { message: Some(message) })).await.unwrap();
     }
@@ -348,6 +357,69 @@ async fn requests_go_by_what_the_registry_says_of_endpoints() {
     assert_eq!(shares(8).await, [("far".to_owned(), 2), ("near".to_owned(), 6)]);
     let labels = ["destination_workload_namespace=\"shop\""];
     assert!(metric(&proxy, "istio_requests_total", &labels).await > 15.5);
+}
+
+#[tokio::test]
+async fn a_part_of_a_shared_limit_is_asked_for_and_kept_to_until_its_lease_is_over() {
+    let app = App::always(200, "").await;
+    let mut collector = Collector::start().await;
+    let policy = r#"
+        [[service]]
+        host = "payments"
+        [[service.route]]
+        rate_limit = [{ requests = 60, per = "1m", burst = 10, global = true, headers = true }]
+        "#;
+    let proxy = start(Config {
+        collector: Some(collector.address.to_string()),
+        policy: toml::from_str(policy).unwrap(),
+        ..cart(&[app.address])
+    })
+    .await;
+    let (mut stream, _) = collector.welcomed(1).await;
+    until("the welcome", async || {
+        (metric(&proxy, "weir_proxy_collector_connected", &[]).await > 0.5).then_some(())
+    })
+    .await;
+    let first = get(to_payments(&proxy), "/").await;
+    assert_eq!((first.status, first.header("x-ratelimit-limit")), (200, Some("10")));
+    let demand = stream.demand().await;
+    assert_eq!((demand.requests, demand.per_ns, demand.key.len()), (60, 60_000_000_000, 16));
+    assert!((demand.wanted_per_s - 2.0).abs() < 1e-9, "one in half a second: {demand:?}");
+    let grant = async |stream: &Stream, per_s: f64, lease_ms: u32| {
+        let grant = mesh::Grant { key: demand.key.clone(), per_s, lease_ms };
+        stream.tell(to_proxy::Message::Grants(mesh::Grants { grants: vec![grant] })).await;
+    };
+    let until_limit = async |limit: &str| {
+        until(&format!("a limit of {limit}"), async || {
+            let answer = get(to_payments(&proxy), "/").await;
+            (answer.header("x-ratelimit-limit") == Some(limit)).then_some(answer)
+        })
+        .await
+    };
+    // A tenth of the rate and of the burst.
+    grant(&stream, 0.1, 60_000).await;
+    until_limit("1").await;
+    let refused = until_status(&proxy, 429).await;
+    let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((5..=10).contains(&after), "one comes in ten seconds, not in {after}");
+    assert_eq!(refused.header("x-ratelimit-remaining"), Some("0"));
+    assert!(metric(&proxy, "istio_requests_total", &["response_flags=\"RL\""]).await > 0.5);
+    let counted = "weir_proxy_global_rate_limit_requests_total";
+    assert!(metric(&proxy, counted, &["refused"]).await > 0.5);
+    assert!(metric(&proxy, counted, &["admitted"]).await > 1.5);
+    // Those that are refused are wanted, too.
+    while stream.demand().await.wanted_per_s < 3.0 {
+        get(to_payments(&proxy), "/").await;
+        get(to_payments(&proxy), "/").await;
+    }
+    // The collector says no more.
+    grant(&stream, 0.1, 1).await;
+    assert_eq!(until_limit("10").await.status, 429, "what was not there is not there now");
+    grant(&stream, f64::NAN, 1).await;
+    until("a bad message", async || {
+        (metric(&proxy, "weir_proxy_mesh_events_total", &["bad_messages"]).await > 0.5).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -181,6 +181,37 @@ async fn a_proxy_may_want_other_services_at_any_time() {
 }
 
 #[tokio::test]
+async fn proxies_part_a_limit_that_they_share() {
+    let running = Running::start().await;
+    let demand = |key: usize, wanted_per_s: f64| mesh::Demand {
+        key: vec![7; key],
+        requests: 100,
+        per_ns: 1_000_000_000,
+        wanted_per_s,
+    };
+    let grants = async |proxy: &mut Proxy, demands: Vec<mesh::Demand>| {
+        proxy.send(from_proxy::Message::Rates(mesh::Rates { demands })).await;
+        loop {
+            if let to_proxy::Message::Grants(grants) = proxy.next().await {
+                return grants.grants.iter().map(|grant| grant.per_s.round()).collect::<Vec<_>>();
+            }
+        }
+    };
+    let mut web = running.join(registration("web-1", "web", &[])).await;
+    let mut other = running.join(registration("web-2", "web", &[])).await;
+    assert_eq!(grants(&mut web, vec![demand(16, 500.0)]).await, [100.0]);
+    assert_eq!(grants(&mut other, vec![demand(15, 1.0), demand(16, 20.0)]).await, [20.0]);
+    assert_eq!(grants(&mut web, vec![demand(16, 500.0)]).await, [80.0]);
+    assert_eq!(running.metric("weir_collector_rate_demands_dropped_total"), 1);
+    assert_eq!(running.metric("weir_collector_rate_claims"), 2);
+    let many = vec![demand(16, 500.0); limits::RATE_DEMANDS + 1];
+    assert_eq!(grants(&mut web, many).await.len(), limits::RATE_DEMANDS);
+    drop((web, other));
+    tokio::time::pause();
+    until("the claims lapse", || running.metric("weir_collector_rate_claims") == 0).await;
+}
+
+#[tokio::test]
 async fn a_withdrawn_endpoint_is_gone_at_once_and_a_renewal_does_not_bring_it_back() {
     let running = Running::start().await;
     let first = running.join(registration("pay-1", "pay", &[])).await;

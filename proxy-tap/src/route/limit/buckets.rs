@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::time::Instant;
 use weir_model::limits;
 
-use crate::chance::mix;
+use super::shared::{Came, Key, Shared};
 
 /// So that threads seldom wait for one another.
 const SHARDS: usize = 16;
@@ -24,6 +25,7 @@ pub(crate) struct Buckets {
     /// any length, are not kept.
     secrets: [RandomState; 2],
     shards: [Mutex<Shard>; SHARDS],
+    shared: Shared,
 }
 
 /// Two generations. A bucket that is used moves to the young one; when that is full the old one is forgotten with
@@ -42,7 +44,23 @@ impl Buckets {
             singles: Mutex::default(),
             secrets: [RandomState::new(), RandomState::new()],
             shards: std::array::from_fn(|_| Mutex::default()),
+            shared: Shared::default(),
         })
+    }
+
+    /// The buckets of limits that all proxies share.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// What came for limits that all proxies share since the last report.
+    pub(crate) fn report(&self, now: Instant) -> Vec<Came> {
+        self.shared.report(self.nanos(now))
+    }
+
+    /// The part of a shared limit that this proxy may admit, in requests of a second, until the lease is over.
+    pub(crate) fn grant(&self, key: &Key, per_s: f64, lease: Duration, now: Instant) {
+        self.shared.grant(key, per_s, lease, self.nanos(now));
     }
 
     /// `now` as buckets count it.
@@ -109,22 +127,6 @@ impl Buckets {
             shard.young.len() + shard.old.len()
         };
         self.shards.iter().map(count).sum()
-    }
-}
-
-/// The key that all proxies have for these values and this caller: the text itself, as far as it is short.
-pub(super) fn shared_key<'a>(values: impl Iterator<Item = &'a HeaderValue>, source: &str) -> String {
-    let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    let mut text = values.join(",");
-    if text.len() > limits::RATE_LIMIT_KEY_BYTES {
-        let hash = text.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
-        text.truncate(text.floor_char_boundary(limits::RATE_LIMIT_KEY_BYTES));
-        text = format!("{text}#{hash:016x}");
-    }
-    match (source, text.as_str()) {
-        ("", _) => text,
-        (source, "") => source.to_owned(),
-        (source, text) => format!("{source} {text}"),
     }
 }
 

@@ -128,26 +128,53 @@ fn threads_together_get_the_burst_and_no_more() {
 }
 
 #[test]
-fn limits_that_all_proxies_share_are_asked_for_and_kept_by_nobody_here() {
+fn a_shared_limit_holds_here_whole_until_a_part_of_it_is_granted() {
     let now = Instant::now();
     let limits = json!([
-        { "requests": 1, "per": "1s", "global": true },
-        { "requests": 7, "per": "1m", "burst": 9, "global": true, "header": "x-user", "by_source": true },
+        { "requests": 8, "per": "8s", "global": true, "headers": true },
+        { "requests": 100, "per": "1m", "global": true, "header": "x-user", "by_source": true },
+        { "requests": 100, "per": "1m" },
     ]);
-    let (one, other) = (route(limits.clone(), &Buckets::new(now)), route(limits, &Buckets::new(now)));
+    let (buckets, elsewhere) = (Buckets::new(now), Buckets::new(now));
+    let (one, other) = (route(limits.clone(), &buckets), route(limits, &elsewhere));
     let asked = Asked::get("/").header("x-user", "ann");
-    assert_eq!(passing(&one, &asked, now, 10), 10);
-    let asks: Vec<Ask> = one.asks(&asked.view()).collect();
-    assert_eq!(asks, other.asks(&asked.view()).collect::<Vec<_>>());
-    assert_eq!((&*asks[0].key, asks[0].cost, asks[0].requests, asks[0].burst), ("", 1, 1, 1));
-    assert_eq!((&*asks[1].key, asks[1].per, asks[1].burst), ("web ann", Duration::from_secs(60), 9));
-    assert_ne!(asks[0].rule, asks[1].rule);
-    let long = |end: &str| {
-        let asked = Asked::get("/").header("x-user", &format!("{}{end}", "t".repeat(500)));
-        one.asks(&asked.view()).nth(1).unwrap().key
-    };
-    assert_ne!(long("a"), long("b"));
-    assert!(long("a").len() < 100);
+    assert_eq!(passing(&one, &asked, now, 10), 8);
+    assert_eq!(passing(&other, &asked, now, 1), 1);
+    let came = buckets.report(now);
+    let counts: Vec<u32> = came.iter().map(|came| came.count).collect();
+    assert!(counts == [10, 8] || counts == [8, 10], "{came:?}");
+    let elsewhere = elsewhere.report(now);
+    assert!(came.iter().all(|came| elsewhere.iter().any(|other| other.key == came.key)), "{elsewhere:?}");
+    let single = came.iter().find(|came| came.requests == 8).unwrap();
+    assert_eq!((single.per, single.count), (Duration::from_secs(8), 10));
+    // A quarter: one in four seconds.
+    buckets.grant(&single.key, 0.25, Duration::from_secs(20), now);
+    let after = |seconds: u64| now + Duration::from_secs(seconds);
+    assert_eq!(passing(&one, &asked, after(3), 10), 0);
+    assert_eq!(passing(&one, &asked, after(4), 10), 1);
+    let Verdict::Refused(standing) = one.admit(&asked.view(), after(5)) else { panic!("it is empty") };
+    assert_eq!((standing.limit, standing.retry_after), (2, Duration::from_secs(3)));
+    assert_eq!(passing(&one, &asked, after(12), 10), 2, "a quarter of the burst");
+    // The lease is over, and nobody renewed it.
+    assert_eq!(passing(&one, &asked, after(20), 10), 2, "what it held");
+    assert_eq!(passing(&one, &asked, after(21), 10), 1, "the whole rate");
+    assert_eq!(buckets.shared().counts()[0], ("admitted", 14));
+}
+
+#[test]
+fn what_a_shared_limit_refuses_takes_nothing_from_others() {
+    let now = Instant::now();
+    let limits = json!([
+        { "requests": 5, "per": "1h" },
+        { "requests": 5, "per": "1h", "global": true },
+        { "requests": 1, "per": "1s", "global": true, "by_source": true },
+    ]);
+    let route = route(limits, &Buckets::new(now));
+    let asked = Asked::get("/");
+    for second in 0..5 {
+        assert_eq!(passing(&route, &asked, now + Duration::from_secs(second), 10), 1, "{second}");
+    }
+    assert_eq!(passing(&route, &asked, now + Duration::from_secs(5), 10), 0);
 }
 
 proptest! {
