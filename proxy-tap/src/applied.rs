@@ -57,6 +57,7 @@ impl Applied {
         let has_limits = to.connections.max_requests.is_some()
             || to.connections.reserved_for_high_priority.is_some()
             || to.connections.max_pending.is_some()
+            || to.connections.max_connections.is_some()
             || to.adaptive_concurrency.is_some();
         let same = before.filter(|before| before.service.destination.retry_budget == to.retry_budget);
         let budget = same.map_or_else(

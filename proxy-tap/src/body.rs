@@ -22,6 +22,7 @@ use crate::http1::client::{Client, ResponseBody};
 use crate::http1::decode::may_trail;
 use crate::http1::encode::Source;
 use crate::http1::{Malformed, server};
+use crate::pool::Stream;
 use crate::telemetry::Messages;
 use crate::tunnel::Tunnel;
 
@@ -50,7 +51,8 @@ pub(crate) enum Incoming {
     Request(server::RequestBody),
     /// Of a response over HTTP/1.
     Response(Box<ResponseBody>),
-    Http2(hyper::body::Incoming),
+    /// Of a response with the stream that it takes.
+    Http2(hyper::body::Incoming, #[allow(dead_code, reason = "it ends with the body")] Option<Stream>),
     /// It broke off before it was passed on.
     Broken,
     /// None: the connection speaks another protocol from here on.
@@ -70,7 +72,7 @@ impl Body for Incoming {
             Self::Broken => Poll::Ready(Some(Err(BodyError::Truncated))),
             Self::Request(body) => Pin::new(body).poll_frame(cx),
             Self::Response(body) => Pin::new(body).poll_frame(cx),
-            Self::Http2(body) => Pin::new(body)
+            Self::Http2(body, _) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map(proper_trailers).map_err(BodyError::from))),
         }
@@ -82,7 +84,7 @@ impl Body for Incoming {
             Self::Broken => false,
             Self::Request(body) => body.is_end_stream(),
             Self::Response(body) => body.is_end_stream(),
-            Self::Http2(body) => body.is_end_stream(),
+            Self::Http2(body, _) => body.is_end_stream(),
         }
     }
 
@@ -92,7 +94,7 @@ impl Body for Incoming {
             Self::Broken => SizeHint::default(),
             Self::Request(body) => body.size_hint(),
             Self::Response(body) => body.size_hint(),
-            Self::Http2(body) => body.size_hint(),
+            Self::Http2(body, _) => body.size_hint(),
         }
     }
 }

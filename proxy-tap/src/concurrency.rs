@@ -30,6 +30,7 @@ pub(crate) enum Refused {
     Reserved,
     Adaptive,
     MaxPending,
+    MaxConnections,
 }
 
 impl Refused {
@@ -40,16 +41,21 @@ impl Refused {
             Self::Reserved => "reserved_for_high_priority",
             Self::Adaptive => "adaptive_concurrency",
             Self::MaxPending => "max_pending",
+            Self::MaxConnections => "max_connections",
         }
     }
 
     /// The refusal as the caller and the telemetry get it; `limit` is the bound that held.
     pub(crate) fn refusal(self, limit: u32) -> Refusal {
-        let what = if self == Self::MaxPending { "wait for a connection" } else { "are under way" };
+        let what = match self {
+            Self::MaxPending => "requests wait for a connection",
+            Self::MaxConnections => "connections are open",
+            _ => "requests are under way",
+        };
         Refusal {
             by: self.name().into(),
             is_hint: false,
-            reason: format!("{limit} requests {what} already").into(),
+            reason: format!("{limit} {what} already").into(),
             status: STATUS,
             retry_after: Some(RETRY_AFTER),
         }
@@ -63,6 +69,7 @@ pub(crate) struct Limits {
     /// What requests of default priority may fill.
     unreserved: u32,
     max_pending: u32,
+    max_connections: u32,
     adaptive: Option<Gradient>,
     in_flight: AtomicU32,
     pending: AtomicU32,
@@ -80,6 +87,7 @@ impl Limits {
             max_requests: bound(connections.max_requests),
             unreserved: bound(connections.reserved_for_high_priority),
             max_pending: bound(connections.max_pending),
+            max_connections: bound(connections.max_connections),
             adaptive: adaptive.map(|policy| Gradient::new(policy, now)),
             in_flight: AtomicU32::new(0),
             pending: AtomicU32::new(0),
@@ -111,6 +119,7 @@ impl Limits {
             Refused::Reserved => self.unreserved,
             Refused::Adaptive => self.adaptive.as_ref().map_or(u32::MAX, Gradient::limit),
             Refused::MaxPending => self.max_pending,
+            Refused::MaxConnections => self.max_connections,
         }
     }
 
@@ -143,7 +152,8 @@ impl Limits {
         all.into_iter().min_by_key(|(limit, _)| *limit).unwrap_or(all[0])
     }
 
-    fn refuse(&self, why: Refused) -> Refused {
+    /// Counts a request or a connection as refused.
+    pub(crate) fn refuse(&self, why: Refused) -> Refused {
         self.refused.fetch_add(1, Ordering::Relaxed);
         why
     }

@@ -36,12 +36,18 @@ pub(crate) async fn handle(
     if let Admission::Refused(refusal) = upstream.admit(Instant::now(), &proxy.chance) {
         return reply::refuse(call, refusal);
     }
-    let Some((endpoint, up)) = tcp::connect(proxy, upstream).await else {
-        let (name, known) = (&upstream.name, !upstream.endpoints().is_empty());
-        return match known {
-            true => reply::fail(call, 503, flag::NO_CONNECTION, &format!("cannot connect to `{name}`")),
-            false => reply::fail(call, 503, flag::NO_ENDPOINT, &format!("`{name}` has no endpoint now")),
-        };
+    let (endpoint, up) = match tcp::connect(proxy, upstream).await {
+        Ok(connected) => connected,
+        Err(Some(refused)) => {
+            return reply::refuse(call, refused.refusal(upstream.applied().limits.limit(refused)));
+        }
+        Err(None) => {
+            let (name, known) = (&upstream.name, !upstream.endpoints().is_empty());
+            return match known {
+                true => reply::fail(call, 503, flag::NO_CONNECTION, &format!("cannot connect to `{name}`")),
+                false => reply::fail(call, 503, flag::NO_ENDPOINT, &format!("`{name}` has no endpoint now")),
+            };
+        }
     };
     call.facts.server = Arc::clone(&endpoint.party);
     call.facts.address = Some(Arc::clone(&endpoint.address));

@@ -35,7 +35,7 @@ pub(crate) async fn serve<S: Service>(conn: Conn, service: Arc<S>, stop: Cancell
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let service = Arc::clone(&service);
         async move {
-            let response = service.call(request.map(Incoming::Http2)).await;
+            let response = service.call(request.map(|body| Incoming::Http2(body, None))).await;
             Ok::<_, Infallible>(response.map(stall::Watched::new))
         }
     });

@@ -11,6 +11,7 @@ use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::dial::Own;
+use crate::pool::Place;
 
 /// Room that a read finds at least.
 const READ_BYTES: usize = 8 << 10;
@@ -24,17 +25,19 @@ pub(crate) struct Tcp {
     pub(crate) stream: TcpStream,
     /// The proxy made it, and knows it by this.
     _own: Option<Own>,
+    /// It counts against the bound of a service.
+    _place: Option<Place>,
 }
 
 impl Tcp {
     /// A connection whose first bytes are `first`.
     pub(crate) fn new(first: Bytes, stream: TcpStream) -> Self {
-        Self { first, stream, _own: None }
+        Self { first, stream, _own: None, _place: None }
     }
 
     /// A connection that the proxy made.
-    pub(crate) fn dialled(stream: TcpStream, own: Option<Own>) -> Self {
-        Self { first: Bytes::new(), stream, _own: own }
+    pub(crate) fn dialled(stream: TcpStream, own: Option<Own>, place: Place) -> Self {
+        Self { first: Bytes::new(), stream, _own: own, _place: Some(place) }
     }
 }
 

@@ -1,5 +1,8 @@
-//! Connections to one endpoint: idle HTTP/1.1 ones to take and give back, and one shared HTTP/2 one; of each
-//! worker its own, since a connection is served best where it was opened.
+//! Connections to one endpoint: idle HTTP/1.1 ones to take and give back, and shared HTTP/2 ones; of each worker its
+//! own, since a connection is served best where it was opened. Their bounds are the service's ([`Terms`]).
+
+mod shared;
+mod terms;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +12,7 @@ use http::Response;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::time::{Instant, timeout};
 use weir_model::limits;
 
@@ -23,16 +26,12 @@ use crate::io::{Conn, Io, Tcp};
 use crate::tls::{self, Identity};
 use crate::upstream::Connecting;
 use crate::worker;
+use shared::{Http2, Shared};
+use terms::Room;
 
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// An end that is silent for so long is asked whether it is still there.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(20))
-    .with_interval(Duration::from_secs(5))
-    .with_retries(3);
-/// Idle connections older than this are closed: servers close theirs after about a minute.
-const IDLE: Duration = Duration::from_secs(30);
+pub(crate) use shared::Stream;
+pub(crate) use terms::{Place, Terms};
+
 /// HTTP/2 receive windows; the connection's is larger, so that one stream cannot starve the others.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -50,12 +49,10 @@ pub(crate) enum SendError {
     /// The caller's request broke off.
     #[error("the request broke off")]
     RequestCut,
-    /// Too many requests wait for a connection.
+    /// Too many connections are open, or too many requests wait for one.
     #[error("`{}` exceeded", .0.name())]
     Refused(Refused),
 }
-
-type Http2 = http2::SendRequest<RequestBody>;
 
 /// The connections to one address.
 #[derive(Debug)]
@@ -64,6 +61,7 @@ pub(crate) struct Pool {
     security: Option<Security>,
     mark: Option<u32>,
     dialled: Option<Arc<Dialled>>,
+    terms: Arc<Terms>,
     workers: Box<[Worker]>,
 }
 
@@ -80,7 +78,7 @@ struct Security {
 struct Worker {
     #[allow(clippy::vec_box, reason = "a connection goes in and out as it is, in its box")]
     idle: Mutex<Vec<Box<Client>>>,
-    shared: Mutex<Option<Http2>>,
+    shared: Shared,
 }
 
 impl Pool {
@@ -93,7 +91,10 @@ impl Pool {
         };
         let security = connecting.identity.as_ref().map(secure);
         let (mark, dialled) = (connecting.mark, connecting.dialled.clone());
-        Arc::new(Self { address, security, mark, dialled, workers })
+        let terms = Arc::clone(&connecting.terms);
+        let pool = Arc::new(Self { address, security, mark, dialled, terms, workers });
+        pool.terms.add(&pool);
+        pool
     }
 
     /// Whether connections are encrypted.
@@ -127,7 +128,10 @@ impl Pool {
                 Some(client) => (client, false),
                 None => {
                     let _waiting = wait(limits)?;
-                    (self.connect_http1().await?, true)
+                    match self.terms.wait(|| self.take()).await {
+                        Room::Found(client) => (client, false),
+                        Room::Place(place) => (self.connect_http1(place).await?, true),
+                    }
                 }
             };
             match client::send(client, head, body, self).await {
@@ -151,16 +155,19 @@ impl Pool {
     ) -> Result<Response<Incoming>, SendError> {
         let mut request = head.http2_request(body);
         loop {
-            let current = lock(&self.own().shared).clone().filter(|sender| !sender.is_closed());
-            let (mut sender, fresh) = match current {
-                Some(sender) => (sender, false),
+            let join = || self.own().shared.join(&self.terms);
+            let ((mut sender, stream), fresh) = match join() {
+                Some(shared) => (shared, false),
                 None => {
                     let _waiting = wait(limits)?;
-                    (self.connect_http2().await?, true)
+                    match self.terms.wait(join).await {
+                        Room::Found(shared) => (shared, false),
+                        Room::Place(place) => (self.connect_http2(place).await?, true),
+                    }
                 }
             };
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response.map(Incoming::Http2)),
+                Ok(response) => return Ok(response.map(|body| Incoming::Http2(body, Some(stream)))),
                 Err(mut error) => match error.take_message() {
                     // The connection is closed by now, so it is not taken again.
                     Some(unsent) if !fresh => request = unsent,
@@ -189,14 +196,19 @@ impl Pool {
         SendError::Reset { address: Arc::clone(&self.address), source: Box::new(source) }
     }
 
-    /// A new connection, for bytes.
-    pub(crate) async fn connect(&self, http2: bool) -> Result<Conn, SendError> {
+    /// A new connection, for bytes. It has no use for one that comes free, so it does not wait for any.
+    pub(crate) async fn connect(&self) -> Result<Conn, SendError> {
+        let place = self.terms.place().ok_or(SendError::Refused(Refused::MaxConnections))?;
+        self.open(false, place).await
+    }
+
+    async fn open(&self, http2: bool, place: Place) -> Result<Conn, SendError> {
         let connecting = async {
             let stream = dial::open(&self.address, self.mark).await?;
             stream.set_nodelay(true)?;
-            SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+            SockRef::from(&stream).set_tcp_keepalive(&self.terms.keepalive())?;
             let own = self.dialled.as_ref().map(|dialled| dialled.note(&stream)).transpose()?;
-            let tcp = Tcp::dialled(stream, own);
+            let tcp = Tcp::dialled(stream, own, place);
             Ok(Conn::new(match &self.security {
                 None => Io::Tcp(tcp),
                 Some(Security { identity, name: Some(name) }) => identity.connect(name, http2, tcp).await?,
@@ -206,18 +218,18 @@ impl Pool {
                 }
             }))
         };
-        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+        let connected = timeout(self.terms.connect_timeout(), connecting).await;
         let failed = |source| SendError::Connect { address: Arc::clone(&self.address), source };
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)
     }
 
-    async fn connect_http1(&self) -> Result<Box<Client>, SendError> {
-        let conn = self.connect(false).await?;
+    async fn connect_http1(&self, place: Place) -> Result<Box<Client>, SendError> {
+        let conn = self.open(false, place).await?;
         Ok(Box::new(Client { conn, served: 0, since: Instant::now() }))
     }
 
-    async fn connect_http2(&self) -> Result<Http2, SendError> {
-        let io = TokioIo::new(self.connect(true).await?);
+    async fn connect_http2(&self, place: Place) -> Result<(Http2, Stream), SendError> {
+        let io = TokioIo::new(self.open(true, place).await?);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -236,8 +248,8 @@ impl Pool {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        *lock(&self.own().shared) = Some(sender.clone());
-        Ok(sender)
+        let stream = self.own().shared.add(&sender, &self.terms);
+        Ok((sender, stream))
     }
 
     fn own(&self) -> &Worker {
@@ -246,29 +258,44 @@ impl Pool {
 
     /// The connection that was used last, if it is still good.
     fn take(&self) -> Option<Box<Client>> {
-        let now = Instant::now();
+        let (now, most) = (Instant::now(), self.terms.idle());
         loop {
             let mut client = lock(&self.own().idle).pop()?;
-            if now.saturating_duration_since(client.since) < IDLE && client.conn.is_quiet() {
+            if now.saturating_duration_since(client.since) < most && client.conn.is_quiet() {
                 return Some(client);
             }
         }
     }
 
-    /// Takes a connection back that may serve another request.
+    /// Takes a connection back, which serves another request if it may.
     pub(crate) fn put(&self, mut client: Box<Client>) {
+        if client.served >= self.terms.max_requests() {
+            return;
+        }
         client.since = Instant::now();
         let mut idle = lock(&self.own().idle);
         if idle.len() < limits::IDLE_CONNECTIONS {
             idle.push(client);
         }
+        drop(idle);
+        self.terms.freed();
     }
 
     /// Closes connections that have been idle for too long.
     pub(crate) fn expire(&self, now: Instant) {
+        let most = self.terms.idle();
         for worker in &self.workers {
-            lock(&worker.idle).retain(|client| now.saturating_duration_since(client.since) < IDLE);
+            lock(&worker.idle).retain(|client| now.saturating_duration_since(client.since) < most);
+            worker.shared.expire(now, &self.terms);
         }
+    }
+
+    /// Closes a connection that is idle, of whichever worker; whether there is one.
+    fn close_one(&self) -> bool {
+        self.workers.iter().any(|worker| {
+            let idle = lock(&worker.idle).pop();
+            idle.is_some() || worker.shared.close_one()
+        })
     }
 }
 

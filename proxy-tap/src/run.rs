@@ -42,8 +42,6 @@ const BREAKER_TICK: Duration = Duration::from_millis(100);
 
 /// How long a new process that takes over waits to hear where its services are.
 const LEARNING: Duration = Duration::from_secs(2);
-/// How often idle connections are looked through.
-const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +137,7 @@ impl Proxy {
             identity: self.own_identity.clone(),
             mark: self.config.mark,
             dialled: self.dialled.clone(),
+            terms: Arc::default(),
         }
     }
 
@@ -539,7 +538,6 @@ fn assemble(
 async fn tick(proxy: Arc<Proxy>, stop: CancellationToken) {
     let mut every = tokio::time::interval(BREAKER_TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut expire = Instant::now() + EXPIRE_EVERY;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -549,12 +547,9 @@ async fn tick(proxy: Arc<Proxy>, stop: CancellationToken) {
         for upstream in proxy.services.all() {
             upstream.breakers().tick(now);
             upstream.sets().refresh(now);
-            if now >= expire {
+            if upstream.terms().is_due(now) {
                 upstream.endpoints().iter().for_each(|endpoint| endpoint.pool.expire(now));
             }
-        }
-        if now >= expire {
-            expire = now + EXPIRE_EVERY;
         }
     }
 }

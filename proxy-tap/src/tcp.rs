@@ -9,6 +9,7 @@ use weir_model::policy::destination::ProxyProtocol;
 use crate::balance::Ask;
 use crate::breaker::{Kind, Outcome};
 use crate::call::{Direction, Party, Security, flag};
+use crate::concurrency::Refused;
 use crate::detect::proxy_header::{write_v1, write_v2};
 use crate::io::Conn;
 use crate::listen::Caller;
@@ -36,9 +37,16 @@ pub(crate) async fn forward(
         flow.flow.flags = flag::REFUSED;
         return tracing::debug!(service = %upstream.name, by = %refusal.by, "connection refused");
     }
-    let Some((endpoint, mut up)) = connect(proxy, upstream).await else {
-        flow.flow.flags = flag::NO_CONNECTION;
-        return;
+    let (endpoint, mut up) = match connect(proxy, upstream).await {
+        Ok(connected) => connected,
+        Err(None) => {
+            flow.flow.flags = flag::NO_CONNECTION;
+            return;
+        }
+        Err(Some(refused)) => {
+            flow.flow.flags = flag::REFUSED;
+            return tracing::debug!(service = %upstream.name, by = refused.name(), "connection refused");
+        }
     };
     flow.flow.server = Arc::clone(&endpoint.party);
     if let Some(version) = upstream.applied().service.destination.proxy_protocol {
@@ -59,7 +67,7 @@ pub(crate) async fn inward(proxy: &Arc<Proxy>, app: &Endpoint, caller: Caller, m
     let client = Arc::new(Party { service: "unknown".into(), ..Party::default() });
     let mut flow = open(proxy, Direction::Inbound, client, Arc::clone(&proxy.identity), caller);
     flow.flow.security = if caller.is_mutual_tls { Security::MutualTls } else { Security::None };
-    match app.pool.connect(false).await {
+    match app.pool.connect().await {
         Ok(mut up) => pass(flow, app, &mut down, &mut up).await,
         Err(error) => {
             flow.flow.flags = flag::NO_CONNECTION;
@@ -91,16 +99,21 @@ async fn pass(mut flow: OpenFlow, to: &Endpoint, down: &mut Conn, up: &mut Conn)
     }
 }
 
-/// A connection to an endpoint, and which.
-pub(crate) async fn connect(proxy: &Arc<Proxy>, upstream: &Arc<Upstream>) -> Option<(Arc<Endpoint>, Conn)> {
+/// A connection to an endpoint, and which; or the bound that it would have exceeded, if that is why there is none.
+pub(crate) async fn connect(
+    proxy: &Arc<Proxy>,
+    upstream: &Arc<Upstream>,
+) -> Result<(Arc<Endpoint>, Conn), Option<Refused>> {
     let mut tried = Vec::new();
     for _ in 0..TRIES {
         let ask = Ask { tried: &tried, ..Ask::default() };
-        let picked = upstream.pick("", &ask, &proxy.chance, Instant::now())?;
+        let picked = upstream.pick("", &ask, &proxy.chance, Instant::now()).ok_or(None)?;
         let endpoint = picked.endpoint;
         let started = Instant::now();
-        let connected = endpoint.pool.connect(false).await;
+        let connected = endpoint.pool.connect().await;
         let kind = match &connected {
+            // No fault of the endpoint's, and it holds for all of them.
+            Err(SendError::Refused(refused)) => return Err(Some(upstream.applied().limits.refuse(*refused))),
             Ok(_) => Kind::Http(200),
             Err(SendError::Connect { source, .. }) if source.kind() == std::io::ErrorKind::TimedOut => {
                 Kind::TimedOut
@@ -110,14 +123,14 @@ pub(crate) async fn connect(proxy: &Arc<Proxy>, upstream: &Arc<Upstream>) -> Opt
         let (ok, latency) = (connected.is_ok(), started.elapsed());
         upstream.result(&endpoint, Outcome { ok, latency, probe: picked.probe, kind });
         match connected {
-            Ok(conn) => return Some((endpoint, conn)),
+            Ok(conn) => return Ok((endpoint, conn)),
             Err(error) => {
                 tracing::debug!(%error, "trying another endpoint");
                 tried.push(endpoint);
             }
         }
     }
-    None
+    Err(None)
 }
 
 /// Counts as one request under way.

@@ -18,7 +18,7 @@ use crate::chance::Chance;
 use crate::config::Protocol;
 use crate::dial::Dialled;
 use crate::health::Checks;
-use crate::pool::Pool;
+use crate::pool::{Pool, Terms};
 use crate::tls::Identity;
 
 /// One replica that requests can go to.
@@ -137,6 +137,8 @@ pub(crate) struct Connecting {
     pub(crate) mark: Option<u32>,
     /// Where the proxy's own connections are noted, if they have to be.
     pub(crate) dialled: Option<Arc<Dialled>>,
+    /// What holds for all of them together.
+    pub(crate) terms: Arc<Terms>,
 }
 
 /// A service that the application calls.
@@ -204,8 +206,14 @@ impl Upstream {
         self.applied.load_full()
     }
 
+    /// The terms of its connections.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.connecting.terms
+    }
+
     /// Does from now on what the policy says.
     pub(crate) fn apply(&self, applied: Applied) {
+        self.terms().set(&applied.service.destination.connections);
         self.applied.store(Arc::new(applied));
     }
 

@@ -46,24 +46,8 @@ impl Policy {
 
     /// Where it asks for what proxies do not do yet.
     pub fn not_in_force(&self) -> Vec<String> {
-        let plain = Connections::default();
         let of_service = |service: &Service| {
-            let (to, asked) = (&service.destination, &service.destination.connections);
-            let all = [
-                ("tls", to.tls != Tls::default()),
-                ("connections.max_connections", asked.max_connections.is_some()),
-                (
-                    "connections.max_requests_per_connection",
-                    asked.max_requests_per_connection != plain.max_requests_per_connection,
-                ),
-                ("connections.connect_timeout", asked.connect_timeout != plain.connect_timeout),
-                ("connections.idle_timeout", asked.idle_timeout != plain.idle_timeout),
-                ("connections.tcp_keepalive", asked.tcp_keepalive.is_some()),
-                (
-                    "connections.max_concurrent_streams",
-                    asked.max_concurrent_streams != plain.max_concurrent_streams,
-                ),
-            ];
+            let all = [("tls", service.destination.tls != Tls::default())];
             let path = |part: &str| format!("service[{}].destination.{part}", service.host);
             all.into_iter().filter(|(_, is_asked)| *is_asked).map(|(part, _)| path(part)).collect::<Vec<_>>()
         };
@@ -271,13 +255,7 @@ impl Check<'_> {
         if let Some(warmup) = &to.warmup {
             self.expect(warmup.aggression > 0.0, "warmup.aggression: expected more than 0");
         }
-        let one = |bound: Option<u32>| bound != Some(0);
-        self.expect(one(to.connections.max_connections), "connections.max_connections: expected 1 or more");
-        self.expect(one(to.connections.max_requests), "connections.max_requests: expected 1 or more");
-        self.expect(
-            to.connections.max_concurrent_streams > 0,
-            "connections.max_concurrent_streams: expected 1 or more",
-        );
+        self.at("connections", |check| check.connections(&to.connections));
         let outlier = &to.outlier_detection;
         self.expect(outlier.interval.0.as_millis() > 0, "outlier_detection.interval: expected 1ms or more");
         if let Some(check) = &to.health_check {
@@ -293,6 +271,17 @@ impl Check<'_> {
             self.expect(adaptive.tolerance >= 1.0, "adaptive_concurrency.tolerance: expected 1 or more");
         }
         self.tls(&to.tls);
+    }
+
+    fn connections(&mut self, told: &Connections) {
+        let one = |bound: Option<u32>| bound != Some(0);
+        self.expect(one(told.max_connections), "max_connections: expected 1 or more");
+        self.expect(one(told.max_requests), "max_requests: expected 1 or more");
+        self.expect(told.max_concurrent_streams > 0, "max_concurrent_streams: expected 1 or more");
+        self.expect(told.connect_timeout.0.as_millis() > 0, "connect_timeout: expected 1ms or more");
+        self.expect(told.idle_timeout.0.as_millis() > 0, "idle_timeout: expected 1ms or more");
+        let probed = told.tcp_keepalive.is_none_or(|length| length.0.as_secs() > 0);
+        self.expect(probed, "tcp_keepalive: expected 1s or more");
     }
 
     fn balancer(&mut self, balancer: &Balancer) {

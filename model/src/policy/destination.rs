@@ -187,13 +187,13 @@ pub struct Connections {
     pub max_requests_per_connection: u32,
     /// How long a connection may take to come about.
     pub connect_timeout: Length,
-    /// How long an idle connection is kept.
+    /// How long an idle connection is kept for further requests.
     pub idle_timeout: Length,
-    /// Probes on idle TCP connections; none where absent.
+    /// After how long the kernel asks a silent end whether it is still there; 20 s where absent.
     pub tcp_keepalive: Option<Length>,
     /// Whether HTTP/1.1 requests go to endpoints behind proxies as HTTP/2.
     pub http2_upgrade: bool,
-    /// Streams of one HTTP/2 connection.
+    /// Streams of one HTTP/2 connection at once, before another one is opened.
     pub max_concurrent_streams: u32,
 }
 

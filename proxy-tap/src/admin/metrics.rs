@@ -207,8 +207,13 @@ fn breakers(page: &mut Page, proxy: &Proxy) {
         let limits = &upstream.applied().limits;
         page.sample(name, &[("service", &*upstream.name)], f64::from(limits.pending()));
     }
+    let name = "weir_proxy_endpoint_connections";
+    page.metric(name, "gauge", "Connections to the endpoints of a service that are open or coming about.");
+    for (upstream, _) in &all {
+        page.sample(name, &[("service", &*upstream.name)], f64::from(upstream.terms().open()));
+    }
     let name = "weir_proxy_requests_over_limit_total";
-    page.metric(name, "counter", "Requests refused by a bound of the policy.");
+    page.metric(name, "counter", "Requests and connections refused by a bound of the policy.");
     for (upstream, _) in &all {
         page.sample(name, &[("service", &*upstream.name)], upstream.applied().limits.refused() as f64);
     }

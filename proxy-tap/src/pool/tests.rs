@@ -4,6 +4,9 @@ use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use weir_model::policy::Length;
+use weir_model::policy::destination::Connections;
+
 use super::*;
 
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -90,9 +93,15 @@ async fn a_plain_endpoint_is_never_pinged_while_it_takes_its_time() {
 
 #[tokio::test]
 async fn the_kernel_asks_whether_a_silent_end_is_still_there() {
-    let (listener, pool) = pool().await;
-    let conn = pool.connect(false).await.unwrap();
-    let (_, stream) = conn.into_tcp().unwrap();
-    assert!(SockRef::from(&stream).keepalive().unwrap());
-    drop(listener);
+    let (_listener, pool) = pool().await;
+    let asked_after = async || {
+        let (_, stream) = pool.connect().await.unwrap().into_tcp().unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        socket.tcp_keepalive_time().unwrap().as_secs()
+    };
+    assert_eq!(asked_after().await, 20);
+    let told = Connections { tcp_keepalive: Some(Length::secs(45)), ..Connections::default() };
+    pool.terms.set(&told);
+    assert_eq!(asked_after().await, 45);
 }

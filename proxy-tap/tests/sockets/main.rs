@@ -5,6 +5,7 @@
 mod admin;
 mod balance;
 mod breaker;
+mod connections;
 mod forward;
 mod hostile;
 mod http2;

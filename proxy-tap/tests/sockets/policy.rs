@@ -12,16 +12,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use tokio::time::{Instant, sleep};
 use weir_proxy_tap::Config;
-use weir_proxy_tap::config::Policy;
 
 use crate::support::*;
-
-/// A proxy beside `cart` that calls `payments` at these endpoints, by this policy.
-async fn with(policy: &str, endpoints: &[std::net::SocketAddr]) -> weir_proxy_tap::Running {
-    let policy: Policy = toml::from_str(policy).unwrap();
-    assert_eq!(policy.check(), []);
-    start(Config { policy, ..cart(endpoints) }).await
-}
 
 fn got(path: &str) -> http::request::Builder {
     request(Method::GET, path)

@@ -16,11 +16,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use weir_model::{Clock, UnixNanos};
-use weir_proxy_tap::config::{Balancer, Endpoint, Outbound, Protocol, RetryPolicy};
+use weir_proxy_tap::config::{
+    Balancer, Endpoint, Outbound, Policy, Protocol, RetryPolicy, TlsConfig, TlsFiles,
+};
 use weir_proxy_tap::{Config, Running};
 
 /// How long anything here may take before the test fails.
@@ -233,6 +236,13 @@ pub(crate) fn cart(endpoints: &[SocketAddr]) -> Config {
     }
 }
 
+/// A proxy beside `cart` that calls `payments` at these endpoints, by this policy.
+pub(crate) async fn with(policy: &str, endpoints: &[SocketAddr]) -> Running {
+    let policy: Policy = toml::from_str(policy).unwrap();
+    assert_eq!(policy.check(), []);
+    start(Config { policy, ..cart(endpoints) }).await
+}
+
 /// A proxy beside `payments`, before the application at `app`.
 pub(crate) fn payments(app: SocketAddr) -> Config {
     Config {
@@ -299,4 +309,38 @@ pub(crate) async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<
         assert!(Instant::now() < end, "{what} did not come about within {DEADLINE:?}");
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// An authority, and files of identities that it vouches for.
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: tempfile::TempDir,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { issuer, folder }
+    }
+
+    /// Certificate and key of `name`, beside the authority's own certificate.
+    pub(crate) fn identity(&self, name: &str) -> TlsFiles {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let file = |suffix: &str| self.folder.path().join(format!("{name}{suffix}"));
+        std::fs::write(file(".pem"), cert.pem()).unwrap();
+        std::fs::write(file(".key"), key.serialize_pem()).unwrap();
+        TlsFiles { cert: file(".pem"), key: file(".key"), ca: self.folder.path().join("ca.pem") }
+    }
+}
+
+pub(crate) fn tls(files: TlsFiles) -> Option<TlsConfig> {
+    Some(TlsConfig { files, plaintext: false })
 }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::{BodyExt, Full};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use weir_proxy_tap::Config;
-use weir_proxy_tap::config::{Protocol, TlsConfig, TlsFiles, UnknownHosts};
+use weir_proxy_tap::config::{Protocol, UnknownHosts};
 
 use crate::support::*;
 
@@ -125,40 +124,6 @@ async fn a_client_that_names_its_host_reaches_services_and_hosts_outside() {
     let refused = ask(strict.http_proxy.unwrap(), absolute(format!("http://{}/z", outside.address))).await;
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(outside.count(), 1);
-}
-
-/// An authority, and files of identities that it vouches for.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: tempfile::TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, folder }
-    }
-
-    /// Certificate and key of `name`, beside the authority's own certificate.
-    fn identity(&self, name: &str) -> TlsFiles {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let file = |suffix: &str| self.folder.path().join(format!("{name}{suffix}"));
-        std::fs::write(file(".pem"), cert.pem()).unwrap();
-        std::fs::write(file(".key"), key.serialize_pem()).unwrap();
-        TlsFiles { cert: file(".pem"), key: file(".key"), ca: self.folder.path().join("ca.pem") }
-    }
-}
-
-fn tls(files: TlsFiles) -> Option<TlsConfig> {
-    Some(TlsConfig { files, plaintext: false })
 }
 
 #[tokio::test]
