@@ -68,12 +68,12 @@ impl Head {
     }
 
     /// The request for one attempt, as HTTP/2 has it.
-    pub(crate) fn http2_request(&self, body: RequestBody) -> Request<RequestBody> {
+    pub(crate) fn http2_request(&self, body: RequestBody, is_https: bool) -> Request<RequestBody> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
         let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(Scheme::HTTP);
+        uri.scheme = Some(if is_https { Scheme::HTTPS } else { Scheme::HTTP });
         let authority = Authority::try_from(self.authority.as_bytes());
         uri.authority = Some(authority.unwrap_or_else(|_| Authority::from_static("localhost")));
         uri.path_and_query = Some(self.target.clone());

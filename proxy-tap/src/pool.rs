@@ -11,7 +11,6 @@ use std::time::Duration;
 use http::Response;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls_pki_types::ServerName;
 use socket2::SockRef;
 use tokio::time::{Instant, timeout};
 use weir_model::limits;
@@ -23,7 +22,7 @@ use crate::dial::{self, Dialled};
 use crate::forward::Head;
 use crate::http1::client::{self, Client, NoResponse};
 use crate::io::{Conn, Io, Tcp};
-use crate::tls::{self, Identity};
+use crate::tls::{Carries, Toward};
 use crate::upstream::Connecting;
 use crate::worker;
 use shared::{Http2, Shared};
@@ -58,20 +57,10 @@ pub(crate) enum SendError {
 #[derive(Debug)]
 pub(crate) struct Pool {
     address: Arc<str>,
-    security: Option<Security>,
     mark: Option<u32>,
     dialled: Option<Arc<Dialled>>,
     terms: Arc<Terms>,
     workers: Box<[Worker]>,
-}
-
-/// Connections are encrypted.
-#[derive(Debug, Clone)]
-struct Security {
-    /// Who the proxy is.
-    identity: Arc<Identity>,
-    /// Who the endpoint has to prove to be; `None` where the service's name cannot stand in a certificate.
-    name: Option<ServerName<'static>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,24 +71,19 @@ struct Worker {
 }
 
 impl Pool {
-    /// The connections to an endpoint of `service`.
-    pub(crate) fn new(address: Arc<str>, service: &str, connecting: &Connecting) -> Arc<Self> {
+    /// The connections to an endpoint.
+    pub(crate) fn new(address: Arc<str>, connecting: &Connecting) -> Arc<Self> {
         let workers = (0..connecting.workers.max(1)).map(|_| Worker::default()).collect();
-        let secure = |identity: &Arc<Identity>| Security {
-            identity: Arc::clone(identity),
-            name: tls::server_name(service),
-        };
-        let security = connecting.identity.as_ref().map(secure);
         let (mark, dialled) = (connecting.mark, connecting.dialled.clone());
         let terms = Arc::clone(&connecting.terms);
-        let pool = Arc::new(Self { address, security, mark, dialled, terms, workers });
+        let pool = Arc::new(Self { address, mark, dialled, terms, workers });
         pool.terms.add(&pool);
         pool
     }
 
-    /// Whether connections are encrypted.
-    pub(crate) fn is_secure(&self) -> bool {
-        self.security.is_some()
+    /// Whether both sides of a connection show a certificate.
+    pub(crate) fn is_mutual(&self) -> bool {
+        self.terms.is_mutual()
     }
 
     /// Sends a request and waits for the head of the response. `limits` bound how many wait for a connection.
@@ -153,7 +137,7 @@ impl Pool {
         body: RequestBody,
         limits: Option<&Arc<Limits>>,
     ) -> Result<Response<Incoming>, SendError> {
-        let mut request = head.http2_request(body);
+        let mut request = head.http2_request(body, self.terms.is_https());
         loop {
             let join = || self.own().shared.join(&self.terms);
             let ((mut sender, stream), fresh) = match join() {
@@ -199,23 +183,19 @@ impl Pool {
     /// A new connection, for bytes. It has no use for one that comes free, so it does not wait for any.
     pub(crate) async fn connect(&self) -> Result<Conn, SendError> {
         let place = self.terms.place().ok_or(SendError::Refused(Refused::MaxConnections))?;
-        self.open(false, place).await
+        self.open(Carries::Bytes, place).await
     }
 
-    async fn open(&self, http2: bool, place: Place) -> Result<Conn, SendError> {
+    async fn open(&self, carries: Carries, place: Place) -> Result<Conn, SendError> {
         let connecting = async {
             let stream = dial::open(&self.address, self.mark).await?;
             stream.set_nodelay(true)?;
             SockRef::from(&stream).set_tcp_keepalive(&self.terms.keepalive())?;
             let own = self.dialled.as_ref().map(|dialled| dialled.note(&stream)).transpose()?;
             let tcp = Tcp::dialled(stream, own, place);
-            Ok(Conn::new(match &self.security {
+            Ok(Conn::new(match self.terms.toward() {
                 None => Io::Tcp(tcp),
-                Some(Security { identity, name: Some(name) }) => identity.connect(name, http2, tcp).await?,
-                Some(Security { name: None, .. }) => {
-                    let problem = "the service's name cannot stand in a certificate";
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
-                }
+                Some(toward) => toward.connect(carries, tcp).await?,
             }))
         };
         let connected = timeout(self.terms.connect_timeout(), connecting).await;
@@ -224,12 +204,14 @@ impl Pool {
     }
 
     async fn connect_http1(&self, place: Place) -> Result<Box<Client>, SendError> {
-        let conn = self.open(false, place).await?;
-        Ok(Box::new(Client { conn, served: 0, since: Instant::now() }))
+        let generation = self.terms.generation();
+        let conn = self.open(Carries::Http1, place).await?;
+        Ok(Box::new(Client { conn, generation, served: 0, since: Instant::now() }))
     }
 
     async fn connect_http2(&self, place: Place) -> Result<(Http2, Stream), SendError> {
-        let io = TokioIo::new(self.open(true, place).await?);
+        let generation = self.terms.generation();
+        let io = TokioIo::new(self.open(Carries::Http2, place).await?);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -237,7 +219,7 @@ impl Pool {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(limits::HEADER_BYTES as u32)
             .keep_alive_timeout(Duration::from_secs(5));
-        if self.is_secure() {
+        if self.terms.toward().as_deref().is_some_and(Toward::is_mesh) {
             // Another proxy. A gRPC server would take pings every 20 s for abuse and end a connection that is quiet
             // otherwise: it allows one in five minutes (gRPC proposal A8). TCP asks there instead.
             builder.keep_alive_interval(Duration::from_secs(20));
@@ -248,7 +230,7 @@ impl Pool {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        let stream = self.own().shared.add(&sender, &self.terms);
+        let stream = self.own().shared.add(&sender, generation, &self.terms);
         Ok((sender, stream))
     }
 
@@ -269,7 +251,7 @@ impl Pool {
 
     /// Takes a connection back, which serves another request if it may.
     pub(crate) fn put(&self, mut client: Box<Client>) {
-        if client.served >= self.terms.max_requests() {
+        if client.served >= self.terms.max_requests() || client.generation != self.terms.generation() {
             return;
         }
         client.since = Instant::now();

@@ -190,8 +190,7 @@ impl Proxy {
     }
 
     fn beside(&self, told: policy::Endpoint) -> Arc<Endpoint> {
-        let connecting = Connecting { identity: None, ..self.connecting() };
-        Endpoint::new(&self.identity.service, told, &connecting)
+        Endpoint::new(&self.identity.service, told, &self.connecting())
     }
 }
 

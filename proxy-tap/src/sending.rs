@@ -130,7 +130,7 @@ impl Sending<'_> {
             call.facts.probe |= probe;
             call.facts.server = Arc::clone(&endpoint.party);
             call.facts.address = Some(Arc::clone(&endpoint.address));
-            if endpoint.pool.is_secure() {
+            if endpoint.pool.is_mutual() {
                 call.facts.security = Security::MutualTls;
             }
             let outcome = match self.hedge.filter(|_| !probe && source.copy().is_some()) {

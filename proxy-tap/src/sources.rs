@@ -16,14 +16,15 @@ use crate::config::{self, ConfigMistake};
 use crate::discovery::{dns, file};
 use crate::health;
 use crate::run::Proxy;
+use crate::tls::TlsError;
 use crate::upstream::Origin;
 
 /// How often the policy file is looked at.
 const POLICY: Duration = Duration::from_secs(1);
 /// How often it is looked for services whose checks begin or end.
 const CHECKS: Duration = Duration::from_millis(200);
-/// How often the files of the identity are looked at.
-const IDENTITY: Duration = Duration::from_secs(10);
+/// How often files of certificates and keys are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(2);
 
 /// How the sources fare, for the admin page.
 #[derive(Debug, Default)]
@@ -78,18 +79,35 @@ pub(crate) fn run(proxy: &Arc<Proxy>, tasks: &TaskTracker, stop: &CancellationTo
         tasks.spawn(watch_policy(Arc::clone(proxy), path, stop.clone()));
     }
     tasks.spawn(check_health(Arc::clone(proxy), stop.clone()));
-    if let Some(identity) = proxy.own_identity.clone() {
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            while stop.run_until_cancelled(sleep(IDENTITY)).await.is_some() {
-                let identity = Arc::clone(&identity);
-                match tokio::task::spawn_blocking(move || identity.reload()).await {
-                    Ok(Ok(true)) => tracing::info!("the identity's files have changed and are used"),
-                    Ok(Err(error)) => tracing::warn!(%error, "keeping the identity of before"),
-                    _ => {}
-                }
+    tasks.spawn(watch_certificates(Arc::clone(proxy), stop.clone()));
+}
+
+/// Reads the files of the identity and those that the policy names again; broken ones change nothing.
+async fn watch_certificates(proxy: Arc<Proxy>, stop: CancellationToken) {
+    let mut told = Vec::new();
+    while stop.run_until_cancelled(sleep(CERTIFICATES)).await.is_some() {
+        let owner = Arc::clone(&proxy);
+        let read = move || {
+            let identity = owner.own_identity.iter().map(|identity| ("the proxy".into(), identity.reload()));
+            let services = owner.services.all();
+            let services = services.iter().map(|one| (Arc::clone(&one.name), one.terms().reload()));
+            let looked: Vec<(Arc<str>, Result<bool, TlsError>)> = identity.chain(services).collect();
+            looked
+        };
+        let mut problems = Vec::new();
+        for (of, looked) in tokio::task::spawn_blocking(read).await.unwrap_or_default() {
+            match looked {
+                Ok(true) => tracing::info!(%of, "certificates or keys have changed and are used"),
+                Ok(false) => {}
+                Err(error) => problems.push((of, error.to_string())),
             }
-        });
+        }
+        if problems != told {
+            for (of, problem) in &problems {
+                tracing::warn!(%of, problem, "keeping certificates and keys of before");
+            }
+            told = problems;
+        }
     }
 }
 
@@ -100,7 +118,7 @@ async fn watch_policy(proxy: Arc<Proxy>, path: PathBuf, stop: CancellationToken)
         let (path, owner) = (path.clone(), Arc::clone(&proxy));
         // Reading and compiling take milliseconds for a thousand routes: not on a thread that serves.
         let read = move || {
-            let policy = config::policy::read(&path)?;
+            let policy = config::policy::read(&path, owner.config.tls.as_ref().map(|tls| &tls.files))?;
             let is_new = policy != *owner.policy();
             if is_new {
                 owner.apply(policy);

@@ -49,6 +49,9 @@ pub(crate) async fn forward(
         }
     };
     flow.flow.server = Arc::clone(&endpoint.party);
+    if endpoint.pool.is_mutual() {
+        flow.flow.security = Security::MutualTls;
+    }
     if let Some(version) = upstream.applied().service.destination.proxy_protocol {
         let mut header = Vec::new();
         let destination = caller.local.or_else(|| endpoint.address.parse().ok()).unwrap_or(caller.address);

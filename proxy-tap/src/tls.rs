@@ -1,27 +1,35 @@
-//! Encryption between proxies: TLS in which both sides show a certificate, from files that may change.
+//! Encryption: between proxies TLS in which both sides show a certificate, and towards endpoints what the policy says
+//! ([`Toward`]). Certificates and keys are in files that may change.
 //!
 //! TLS 1.3 and 1.2 as rustls offers them; certificates are checked against the given authorities and the name that
 //! was asked for. Nothing falls back to plaintext: a handshake that fails ends the connection.
 
+mod client;
+mod toward;
+
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::{self, CryptoProvider};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::io::{Io, Tcp};
+use client::{Clients, Shown};
 
-/// How long a handshake may take.
+pub(crate) use client::Carries;
+pub(crate) use toward::{Toward, mistakes};
+
+/// How long a caller's handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
@@ -63,8 +71,7 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 struct Configs {
     server: Arc<ServerConfig>,
-    http1: Arc<ClientConfig>,
-    http2: Arc<ClientConfig>,
+    clients: Clients,
     /// What the files held.
     contents: [Vec<u8>; 3],
 }
@@ -106,72 +113,71 @@ impl Identity {
     }
 
     /// Opens a connection to whoever proves to be `name`.
-    pub(crate) async fn connect(&self, name: &ServerName<'static>, http2: bool, io: Tcp) -> io::Result<Io> {
-        let configs = self.current.load();
-        let config = if http2 { &configs.http2 } else { &configs.http1 };
-        let connector = TlsConnector::from(Arc::clone(config));
-        let connected = timeout(HANDSHAKE, connector.connect(name.clone(), io)).await;
-        let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        Ok(Io::Tls(Box::new(TlsStream::Client(stream))))
+    pub(crate) async fn connect(
+        &self,
+        name: &ServerName<'static>,
+        carries: Carries,
+        io: Tcp,
+    ) -> io::Result<Io> {
+        let configs = self.current.load_full();
+        configs.clients.connect(name, carries, io).await
     }
 }
 
 fn read(files: &TlsFiles) -> Result<[Vec<u8>; 3], TlsError> {
-    let read = |file: &PathBuf| {
-        std::fs::read(file)
-            .map_err(|error| TlsError::File { file: file.display().to_string(), problem: error.to_string() })
-    };
-    Ok([read(&files.cert)?, read(&files.key)?, read(&files.ca)?])
+    Ok([read_file(&files.cert)?, read_file(&files.key)?, read_file(&files.ca)?])
+}
+
+fn read_file(file: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(file).map_err(|error| wrong(file, &error.to_string()))
+}
+
+fn wrong(file: &Path, problem: &str) -> TlsError {
+    TlsError::File { file: file.display().to_string(), problem: problem.to_owned() }
+}
+
+/// The authorities in a file's content.
+fn authorities(pem: &[u8], file: &Path) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
+    if roots.is_empty() {
+        return Err(wrong(file, "no certificate in PEM"));
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The chain and the key in the contents of two files; which of them is wrong, `cert` or `key`.
+fn chain_and_key(cert: (&[u8], &Path), key: (&[u8], &Path)) -> Result<Shown, (&'static str, TlsError)> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(cert.0).filter_map(Result::ok).collect();
+    if chain.is_empty() {
+        return Err(("cert", wrong(cert.1, "no certificate in PEM")));
+    }
+    let parsed = PrivateKeyDer::from_pem_slice(key.0);
+    Ok((chain, parsed.map_err(|_| ("key", wrong(key.1, "no private key in PEM")))?))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(crypto::aws_lc_rs::default_provider())
 }
 
 impl Configs {
     fn of(contents: [Vec<u8>; 3], files: &TlsFiles) -> Result<Self, TlsError> {
         let [cert, key, ca] = &contents;
-        let wrong = |file: &PathBuf, problem: &str| TlsError::File {
-            file: file.display().to_string(),
-            problem: problem.to_owned(),
-        };
-        let chain: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(cert).filter_map(Result::ok).collect();
-        if chain.is_empty() {
-            return Err(wrong(&files.cert, "no certificate in PEM"));
-        }
-        let key =
-            PrivateKeyDer::from_pem_slice(key).map_err(|_| wrong(&files.key, "no private key in PEM"))?;
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(ca).filter_map(Result::ok));
-        if roots.is_empty() {
-            return Err(wrong(&files.ca, "no certificate in PEM"));
-        }
-        let roots = Arc::new(roots);
-        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+        let shown = chain_and_key((cert, &files.cert), (key, &files.key)).map_err(|(_, error)| error)?;
+        let roots = authorities(ca, &files.ca)?;
         let rejected = |error: rustls::Error| TlsError::Rejected(error.to_string());
-        let callers = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+        let callers = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
             .build()
             .map_err(|error| TlsError::Rejected(error.to_string()))?;
-        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let mut server = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(rejected)?
             .with_client_cert_verifier(callers)
-            .with_single_cert(chain.clone(), key.clone_key())
+            .with_single_cert(shown.0.clone(), shown.1.clone_key())
             .map_err(rejected)?;
         server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-        let client = |protocol: &[u8]| {
-            let servers =
-                WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-                    .build()
-                    .map_err(|error| TlsError::Rejected(error.to_string()))?;
-            let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_safe_default_protocol_versions()
-                .map_err(rejected)?
-                .with_webpki_verifier(servers)
-                .with_client_auth_cert(chain.clone(), key.clone_key())
-                .map_err(rejected)?;
-            client.alpn_protocols = vec![protocol.to_vec()];
-            Ok(Arc::new(client))
-        };
-        let (http1, http2) = (client(HTTP1)?, client(HTTP2)?);
-        Ok(Self { server: Arc::new(server), http1, http2, contents })
+        let clients = Clients::new(&roots, &[], Some(&shown))?;
+        Ok(Self { server: Arc::new(server), clients, contents })
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use weir_model::policy::destination::Tls;
 use weir_model::{limits, policy};
 
 use crate::applied::Applied;
@@ -19,7 +20,7 @@ use crate::config::Protocol;
 use crate::dial::Dialled;
 use crate::health::Checks;
 use crate::pool::{Pool, Terms};
-use crate::tls::Identity;
+use crate::tls::{Identity, Toward};
 
 /// One replica that requests can go to.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Endpoint {
         let now = Instant::now();
         Arc::new(Self {
             party: Arc::new(party),
-            pool: Pool::new(Arc::clone(&address), service, connecting),
+            pool: Pool::new(Arc::clone(&address), connecting),
             address,
             zone: told.zone.clone(),
             protocol: told.protocol,
@@ -131,7 +132,7 @@ pub(crate) enum Origin {
 pub(crate) struct Connecting {
     /// Workers, of which each has its own connections.
     pub(crate) workers: usize,
-    /// Who the proxy is to endpoints of the mesh.
+    /// Who the proxy is to others of the mesh.
     pub(crate) identity: Option<Arc<Identity>>,
     /// The mark of the proxy's own connections.
     pub(crate) mark: Option<u32>,
@@ -181,10 +182,7 @@ impl Upstream {
             told: watch::Sender::new(false),
             applied: ArcSwap::from_pointee(Applied::plain(&name)),
             checks: Arc::default(),
-            connecting: Connecting {
-                identity: connecting.identity.filter(|_| matches!(origin, Origin::File | Origin::Registry)),
-                ..connecting
-            },
+            connecting,
             endpoints: ArcSwap::default(),
             ever_had_one: AtomicBool::new(false),
             sets: ArcSwap::from_pointee(Sets::new(&[], &rules, &schedule, Instant::now())),
@@ -195,6 +193,7 @@ impl Upstream {
             breakers: Mutex::new(breakers),
             origin,
         };
+        upstream.terms().encrypt(upstream.toward(None));
         if matches!(origin, Origin::File | Origin::External) {
             upstream.set(endpoints);
         }
@@ -213,8 +212,17 @@ impl Upstream {
 
     /// Does from now on what the policy says.
     pub(crate) fn apply(&self, applied: Applied) {
-        self.terms().set(&applied.service.destination.connections);
+        let to = &applied.service.destination;
+        self.terms().set(&to.connections);
+        if self.applied.load().service.destination.tls != to.tls {
+            self.terms().encrypt(self.toward(to.tls.as_ref()));
+        }
         self.applied.store(Arc::new(applied));
+    }
+
+    fn toward(&self, told: Option<&Tls>) -> Option<Toward> {
+        let is_mesh = matches!(self.origin, Origin::File | Origin::Registry);
+        Toward::new(&self.name, told, self.connecting.identity.as_ref(), is_mesh)
     }
 
     /// Waits until endpoints were told, if only that there are none.

@@ -44,16 +44,6 @@ impl Policy {
         check.found
     }
 
-    /// Where it asks for what proxies do not do yet.
-    pub fn not_in_force(&self) -> Vec<String> {
-        let of_service = |service: &Service| {
-            let all = [("tls", service.destination.tls != Tls::default())];
-            let path = |part: &str| format!("service[{}].destination.{part}", service.host);
-            all.into_iter().filter(|(_, is_asked)| *is_asked).map(|(part, _)| path(part)).collect::<Vec<_>>()
-        };
-        self.services.iter().flat_map(of_service).collect()
-    }
-
     /// The service called `host`.
     pub fn service(&self, host: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.host == host)
@@ -270,7 +260,9 @@ impl Check<'_> {
             self.expect(fits, "adaptive_concurrency: expected a min_limit from 1 to max_limit");
             self.expect(adaptive.tolerance >= 1.0, "adaptive_concurrency.tolerance: expected 1 or more");
         }
-        self.tls(&to.tls);
+        if let Some(tls) = &to.tls {
+            self.tls(tls);
+        }
     }
 
     fn connections(&mut self, told: &Connections) {
@@ -300,7 +292,21 @@ impl Check<'_> {
 
     fn tls(&mut self, tls: &Tls) {
         let pair = tls.cert.is_some() && tls.key.is_some();
-        self.expect(tls.mode != TlsMode::Mutual || pair, "tls: mutual needs cert and key");
+        let authorities = tls.ca.is_some();
         self.expect(tls.cert.is_some() == tls.key.is_some(), "tls: cert and key belong together");
+        match tls.mode {
+            TlsMode::Disable => {}
+            TlsMode::Simple => {
+                self.expect(authorities, "tls: simple needs ca");
+                self.expect(!pair, "tls: simple shows no cert; say mutual");
+            }
+            TlsMode::Mutual => {
+                self.expect(authorities, "tls: mutual needs ca");
+                self.expect(pair, "tls: mutual needs cert and key");
+            }
+            TlsMode::MeshMutual => {
+                self.expect(!authorities && !pair, "tls: mesh_mutual has the proxy's own ca, cert and key");
+            }
+        }
     }
 }

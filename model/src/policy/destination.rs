@@ -36,9 +36,9 @@ pub struct Destination {
     /// How many retries there may be beside first attempts.
     #[serde(skip_serializing_if = "is_default")]
     pub retry_budget: RetryBudget,
-    /// Encryption towards the endpoints.
-    #[serde(skip_serializing_if = "is_default")]
-    pub tls: Tls,
+    /// Encryption towards the endpoints. Where absent, proxies with an identity use it among each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Whether connections that are passed on byte by byte begin with a PROXY header, and of which version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -382,7 +382,7 @@ impl Default for RetryBudget {
 pub struct Tls {
     /// Whether, and whether the proxy shows a certificate.
     pub mode: TlsMode,
-    /// File of certificates that vouch for the server.
+    /// File of certificates that vouch for the server; not for `mesh_mutual`, which has the proxy's own.
     pub ca: Option<String>,
     /// File of the own certificate chain.
     pub cert: Option<String>,

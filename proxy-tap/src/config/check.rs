@@ -163,9 +163,9 @@ impl Check {
     }
 
     /// A policy in TOML, all of whose parts fit together.
-    pub(super) fn policy(&mut self, file: Option<&std::path::Path>) -> Policy {
+    pub(super) fn policy(&mut self, file: Option<&std::path::Path>, own: Option<&TlsFiles>) -> Policy {
         let Some(file) = file else { return Policy::default() };
-        match super::policy::read(file) {
+        match super::policy::read(file, own) {
             Ok(policy) => policy,
             Err(mistakes) => {
                 self.mistakes.extend(mistakes);

@@ -5,10 +5,11 @@ use std::path::Path;
 use weir_model::limits;
 use weir_model::policy::Policy;
 
-use super::ConfigMistake;
+use super::{ConfigMistake, TlsFiles};
+use crate::tls;
 
-/// The policy in `file`, or what is wrong with it.
-pub(crate) fn read(file: &Path) -> Result<Policy, Vec<ConfigMistake>> {
+/// The policy in `file`, or what is wrong with it or with files that it names. `own` are those of the proxy's identity.
+pub(crate) fn read(file: &Path, own: Option<&TlsFiles>) -> Result<Policy, Vec<ConfigMistake>> {
     let shown = file.display();
     let mistake = |at: &str, expected: String| ConfigMistake {
         flag: format!("--policy {shown}{at}"),
@@ -25,13 +26,12 @@ pub(crate) fn read(file: &Path) -> Result<Policy, Vec<ConfigMistake>> {
         let at = line.map_or(String::new(), |line| format!(":{line}"));
         vec![mistake(&at, format!("a policy ({})", error.message()))]
     })?;
-    let mistakes: Vec<_> =
-        policy.check().into_iter().map(|one| mistake(&format!("#{}", one.path), one.problem)).collect();
-    if !mistakes.is_empty() {
-        return Err(mistakes);
+    let mut mistakes = policy.check();
+    if mistakes.is_empty() {
+        mistakes = tls::mistakes(&policy, own);
     }
-    for path in policy.not_in_force() {
-        tracing::warn!("{shown}#{path}: read, and not in force yet");
+    if mistakes.is_empty() {
+        return Ok(policy);
     }
-    Ok(policy)
+    Err(mistakes.into_iter().map(|one| mistake(&format!("#{}", one.path), one.problem)).collect())
 }

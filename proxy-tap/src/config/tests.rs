@@ -30,6 +30,31 @@ fn a_policy_finds_services_by_the_dns_unless_a_flag_does() {
 }
 
 #[test]
+fn files_of_a_policy_that_cannot_be_used_are_told_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, ca) = (folder.path().join("policy.toml"), folder.path().join("ca.pem"));
+    std::fs::write(&ca, "no certificate").unwrap();
+    let tls = |host: &str, told: &str| {
+        format!("[[service]]\nhost = \"{host}\"\n[service.destination.tls]\n{told}\n")
+    };
+    let written = [
+        tls("a", &format!("mode = \"simple\"\nca = {ca:?}")),
+        tls("b", "mode = \"simple\"\nca = \"/nowhere/ca.pem\""),
+        tls("c", "mode = \"mesh_mutual\""),
+    ];
+    std::fs::write(&file, written.concat()).unwrap();
+    let args = ProxyArgs { policy: Some(file.clone()), ..args() };
+    let told: Vec<_> = args.into_config().unwrap_err().iter().map(ToString::to_string).collect();
+    let of = |place: &str| format!("--policy {}#service{place}", file.display());
+    assert!(told[0].starts_with(&of("[a].destination.tls.ca: ")), "{told:?}");
+    assert!(told[0].contains(&format!("`{}`: no certificate in PEM", ca.display())), "{told:?}");
+    assert!(told[1].starts_with(&of("[b].destination.tls.ca: ")), "{told:?}");
+    assert!(told[1].contains("`/nowhere/ca.pem`: No such file"), "{told:?}");
+    assert!(told[2].starts_with(&of("[c].destination.tls.mode: ")), "{told:?}");
+    assert_eq!(told.len(), 3, "{told:?}");
+}
+
+#[test]
 fn defaults_are_a_working_proxy() {
     let config = args().into_config().unwrap();
     assert_eq!(config.inbound, Some("127.0.0.1:0".parse().unwrap()));

@@ -23,6 +23,8 @@ use crate::pool::Pool;
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) conn: Conn,
+    /// Of the service's encryption when it was made.
+    pub(crate) generation: u32,
     /// Requests it has served.
     pub(crate) served: u32,
     /// Idle since then.

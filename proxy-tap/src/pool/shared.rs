@@ -75,15 +75,16 @@ impl Shared {
         None
     }
 
-    /// Adds a new connection, of which the first stream is returned. Where another one has room by now, as when many
-    /// requests come at once to an endpoint without any, it serves that stream alone.
-    pub(super) fn add(&self, sender: &Http2, terms: &Arc<Terms>) -> Stream {
+    /// Adds a new connection of this generation, of which the first stream is returned. Where another one has room by
+    /// now, as when many requests come at once to an endpoint without any, it serves that stream alone.
+    pub(super) fn add(&self, sender: &Http2, generation: u32, terms: &Arc<Terms>) -> Stream {
         let streams = Arc::new(Streams { open: AtomicU32::new(1), terms: Arc::clone(terms) });
         let stream = Stream(Arc::clone(&streams));
         let max_streams = terms.max_streams();
         let mut all = self.lock();
         let has_room = |one: &Connection| one.streams.open.load(Ordering::SeqCst) < max_streams;
-        if terms.max_requests() > 1 && !all.iter().any(|one| !one.sender.is_closed() && has_room(one)) {
+        let serves_more = terms.max_requests() > 1 && terms.generation() == generation;
+        if serves_more && !all.iter().any(|one| !one.sender.is_closed() && has_room(one)) {
             all.push(Connection { sender: sender.clone(), streams, served: 1, idle: None });
             terms.shared();
         }

@@ -1,18 +1,21 @@
-//! What holds for the connections to all endpoints of a service together: how many there may be, how long one may
-//! take to come about, how long and for how many requests it is kept. A policy that changes changes it in place.
+//! What holds for the connections to all endpoints of a service together: how they are encrypted, how many there may
+//! be, how long one may take to come about, how long and for how many requests it is kept. A policy that changes
+//! changes it in place.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use socket2::TcpKeepalive;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_model::policy::destination::Connections;
 
 use super::Pool;
+use crate::tls::{TlsError, Toward};
 
 /// An end that is silent for so long is asked whether it is still there, where the policy does not say.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -23,6 +26,11 @@ const LOOK_LEAST: Duration = Duration::from_millis(100);
 /// The terms of one service, and its connections as far as they count.
 #[derive(Debug)]
 pub(crate) struct Terms {
+    toward: ArcSwapOption<Toward>,
+    is_mutual: AtomicBool,
+    is_https: AtomicBool,
+    /// Changes with the encryption: connections of before serve nobody else.
+    generation: AtomicU32,
     connect_ns: AtomicU64,
     idle_ns: AtomicU64,
     keepalive_ns: AtomicU64,
@@ -47,6 +55,10 @@ impl Default for Terms {
     fn default() -> Self {
         let number = AtomicU32::default;
         let terms = Self {
+            toward: ArcSwapOption::default(),
+            is_mutual: AtomicBool::default(),
+            is_https: AtomicBool::default(),
+            generation: number(),
             connect_ns: AtomicU64::default(),
             idle_ns: AtomicU64::default(),
             keepalive_ns: AtomicU64::default(),
@@ -76,6 +88,39 @@ impl Terms {
         self.max_streams.store(told.max_concurrent_streams, Relaxed);
         self.max_connections.store(told.max_connections.unwrap_or(u32::MAX), SeqCst);
         self.freed.notify_waiters();
+    }
+
+    /// Encrypts new connections like this; those that are idle close.
+    pub(crate) fn encrypt(&self, toward: Option<Toward>) {
+        self.is_mutual.store(toward.as_ref().is_some_and(Toward::is_mutual), Relaxed);
+        self.is_https.store(toward.as_ref().is_some_and(|toward| !toward.is_mesh()), Relaxed);
+        self.toward.store(toward.map(Arc::new));
+        self.generation.fetch_add(1, SeqCst);
+        lock(&self.pools).iter().filter_map(Weak::upgrade).for_each(|pool| while pool.close_one() {});
+    }
+
+    /// How connections are encrypted, if they are.
+    pub(crate) fn toward(&self) -> Option<Arc<Toward>> {
+        self.toward.load_full()
+    }
+
+    /// Reads the files of the encryption again; says whether they have changed.
+    pub(crate) fn reload(&self) -> Result<bool, TlsError> {
+        self.toward().map_or(Ok(false), |toward| toward.reload())
+    }
+
+    /// Whether both sides of a connection show a certificate.
+    pub(crate) fn is_mutual(&self) -> bool {
+        self.is_mutual.load(Relaxed)
+    }
+
+    /// Whether requests are for `https`: there is a server with TLS, and no proxy that ends it.
+    pub(super) fn is_https(&self) -> bool {
+        self.is_https.load(Relaxed)
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {

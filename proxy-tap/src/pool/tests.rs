@@ -29,7 +29,7 @@ async fn pool() -> (TcpListener, Arc<Pool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Arc<str> = listener.local_addr().unwrap().to_string().into();
     let connecting = Connecting { workers: 1, ..Connecting::default() };
-    (listener, Pool::new(address, "app", &connecting))
+    (listener, Pool::new(address, &connecting))
 }
 
 /// The server's side of a connection, after the preface.

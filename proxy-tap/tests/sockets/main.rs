@@ -6,6 +6,7 @@ mod admin;
 mod balance;
 mod breaker;
 mod connections;
+mod encryption;
 mod forward;
 mod hostile;
 mod http2;

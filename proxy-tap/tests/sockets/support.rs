@@ -16,7 +16,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
@@ -329,7 +331,13 @@ impl Authority {
 
     /// Certificate and key of `name`, beside the authority's own certificate.
     pub(crate) fn identity(&self, name: &str) -> TlsFiles {
+        self.identity_of(name, &[])
+    }
+
+    /// As `identity`, with these URIs as further names.
+    pub(crate) fn identity_of(&self, name: &str, uris: &[&str]) -> TlsFiles {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
