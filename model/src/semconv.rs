@@ -5,6 +5,8 @@
 /// cluster;workload;app;canonical service;canonical revision;region;zone`. What is not known is empty, and empty
 /// fields at the end may be missing.
 pub const PEER_HEADER: &str = "x-weir-peer";
+/// What [`PEER_HEADER`] says of a proxy's health check, which is no call of the service beside it.
+pub const HEALTH_CHECK_PEER: &str = "weir-health-check";
 /// Response header that says which hint or local rule refused a request, and why.
 pub const REFUSED_HEADER: &str = "x-weir-refused";
 

@@ -28,6 +28,8 @@ pub(crate) struct Attempt {
     protocol: Protocol,
     direction: Direction,
     probe: bool,
+    /// Not counted on the edge.
+    hidden: bool,
     started: Instant,
     /// Counts it against the bounds of the service.
     permit: Option<Permit>,
@@ -57,6 +59,7 @@ impl Attempt {
             protocol: call.facts.protocol,
             direction: call.facts.direction,
             probe,
+            hidden: call.is_hidden(),
             started: Instant::now(),
             permit: None,
             over: false,
@@ -93,15 +96,17 @@ impl Attempt {
         if let Some(permit) = self.permit.take().filter(|_| flags != flag::CALLER_GONE) {
             permit.end(now, took, class != edge::ERROR);
         }
-        let key = EdgeKey {
-            client: &self.client,
-            server: &self.server,
-            speaks: self.protocol.into(),
-            class,
-            direction: self.direction,
-            probe: self.probe,
-        };
-        self.tap.edge(key, took);
+        if !self.hidden {
+            let key = EdgeKey {
+                client: &self.client,
+                server: &self.server,
+                speaks: self.protocol.into(),
+                class,
+                direction: self.direction,
+                probe: self.probe,
+            };
+            self.tap.edge(key, took);
+        }
         if let Some(upstream) = &self.upstream
             && flags != flag::CALLER_GONE
         {

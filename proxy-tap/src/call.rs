@@ -322,6 +322,16 @@ impl Call {
         Self { tap, facts, reported: false }
     }
 
+    /// It is never reported, nor are its attempts: it is no call of anybody's.
+    pub(crate) fn hide(&mut self) {
+        self.reported = true;
+    }
+
+    /// Whether nothing is to be reported of it, or no more.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.reported
+    }
+
     /// Reports the call; later calls and the drop do nothing.
     pub(crate) fn finish(&mut self) {
         if !self.reported {

@@ -6,18 +6,18 @@
 //! good ones. What follows is [`Endpoint::healthy`], which balancing reads, and what the breakers are told:
 //! [`crate::breaker::Breakers::checked`]. A check sees that an endpoint answers, and not whether it answers
 //! well: that is for the breakers.
+//!
+//! Checks say who they are ([`weir_model::semconv::HEALTH_CHECK_PEER`]): the proxy of the endpoint passes them on and reports nothing of them,
+//! since nobody calls there.
 
 mod grpc;
 mod http;
-mod tcp;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ use weir_model::limits;
 use weir_model::policy::destination::{CheckKind, HealthCheck};
 
 use crate::chance::Chance;
+use crate::io::Conn;
+use crate::tls::Carries;
 use crate::upstream::{Endpoint, Upstream};
 
 /// How often a task looks for new endpoints, at least.
@@ -233,9 +235,7 @@ impl Task {
             let problem = health.problem.as_deref().unwrap_or_default();
             tracing::info!(%service, %instance, healthy = health.healthy, problem, "health changed");
         }
-        // An endpoint with traffic has no ejection that a good check could end.
-        let ends_ejection = health.healthy && result.is_ok() && endpoint.gate.share() <= 0.0;
-        if health.healthy != before || ends_ejection {
+        if health.healthy != before {
             self.tell(&endpoint, health.healthy, result.is_ok());
         }
         self.checks.known().insert(Arc::clone(&endpoint.party.instance), health);
@@ -244,8 +244,9 @@ impl Task {
     }
 
     fn tell(&self, endpoint: &Endpoint, healthy: bool, good: bool) {
-        endpoint.healthy.store(healthy, Ordering::Relaxed);
-        self.upstream.breakers().checked(Instant::now(), &endpoint.party.instance, healthy, good);
+        let now = Instant::now();
+        endpoint.set_healthy(healthy, now);
+        self.upstream.breakers().checked(now, &endpoint.party.instance, healthy, good);
     }
 }
 
@@ -254,22 +255,21 @@ async fn check(policy: &HealthCheck, endpoint: &Endpoint) -> Result<(), Failure>
     let address = address(&endpoint.address, policy.port);
     let asked = async {
         match &policy.kind {
-            CheckKind::Tcp => tcp::check(&address).await,
+            CheckKind::Tcp => connect(endpoint, &address, Carries::Bytes).await.map(drop),
             CheckKind::Http { path, host, statuses } => {
                 let host = if host.is_empty() { &*endpoint.party.service } else { host };
-                http::check(&address, endpoint.protocol, path, host, statuses).await
+                http::check(endpoint, &address, path, host, statuses).await
             }
-            CheckKind::Grpc { service } => grpc::check(&address, &endpoint.party.service, service).await,
+            CheckKind::Grpc { service } => grpc::check(endpoint, &address, service).await,
         }
     };
     let limit = policy.timeout.0;
     timeout(limit, asked).await.unwrap_or(Err(Failure::Timeout(limit)))
 }
 
-async fn connect(address: &str) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(address).await.map_err(Failure::Connect)?;
-    stream.set_nodelay(true).map_err(Failure::Connect)?;
-    Ok(stream)
+/// Connects as requests do: encrypted like them, and known as the proxy's own.
+async fn connect(endpoint: &Endpoint, address: &str, carries: Carries) -> Result<Conn, Failure> {
+    endpoint.pool.check(address, carries).await.map_err(Failure::Connect)
 }
 
 /// `host:port` with the port of the checks.

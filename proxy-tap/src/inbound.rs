@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Request, Response, Version};
 use tokio::time::timeout;
+use weir_model::semconv::HEALTH_CHECK_PEER;
 
 use crate::attempt::Attempt;
 use crate::body::{Incoming, ReplyBody};
@@ -101,6 +102,11 @@ async fn handle(
     let security = if caller.is_mutual_tls { Security::MutualTls } else { Security::None };
     let client = headers::take_peer(&mut parts.headers, proxy.tap.peers(), "");
     let mut call = forward::begin(proxy, &parts, Direction::Inbound, client, Arc::clone(&proxy.identity));
+    if *call.facts.client.service == *HEALTH_CHECK_PEER {
+        // Whoever calls the service through a proxy cannot say so: the proxy says who it is.
+        proxy.checked();
+        call.hide();
+    }
     call.facts.peer_address = Some(caller.address);
     call.facts.security = security;
     call.facts.is_https = caller.is_mutual_tls;

@@ -36,8 +36,8 @@ impl Tcp {
     }
 
     /// A connection that the proxy made.
-    pub(crate) fn dialled(stream: TcpStream, own: Option<Own>, place: Place) -> Self {
-        Self { first: Bytes::new(), stream, _own: own, _place: Some(place) }
+    pub(crate) fn dialled(stream: TcpStream, own: Option<Own>, place: Option<Place>) -> Self {
+        Self { first: Bytes::new(), stream, _own: own, _place: place }
     }
 }
 

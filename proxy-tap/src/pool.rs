@@ -81,6 +81,11 @@ impl Pool {
         pool
     }
 
+    /// Whether requests are for `https`.
+    pub(crate) fn is_https(&self) -> bool {
+        self.terms.is_https()
+    }
+
     /// Whether both sides of a connection show a certificate.
     pub(crate) fn is_mutual(&self) -> bool {
         self.terms.is_mutual()
@@ -187,20 +192,27 @@ impl Pool {
     }
 
     async fn open(&self, carries: Carries, place: Place) -> Result<Conn, SendError> {
-        let connecting = async {
-            let stream = dial::open(&self.address, self.mark).await?;
-            stream.set_nodelay(true)?;
-            SockRef::from(&stream).set_tcp_keepalive(&self.terms.keepalive())?;
-            let own = self.dialled.as_ref().map(|dialled| dialled.note(&stream)).transpose()?;
-            let tcp = Tcp::dialled(stream, own, place);
-            Ok(Conn::new(match self.terms.toward() {
-                None => Io::Tcp(tcp),
-                Some(toward) => toward.connect(carries, tcp).await?,
-            }))
-        };
+        let connecting = self.dial(&self.address, carries, Some(place));
         let connected = timeout(self.terms.connect_timeout(), connecting).await;
         let failed = |source| SendError::Connect { address: Arc::clone(&self.address), source };
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)
+    }
+
+    /// A connection that is no request's and counts against no bound, to check whether there is anybody at `address`.
+    pub(crate) async fn check(&self, address: &str, carries: Carries) -> io::Result<Conn> {
+        self.dial(address, carries, None).await
+    }
+
+    async fn dial(&self, address: &str, carries: Carries, place: Option<Place>) -> io::Result<Conn> {
+        let stream = dial::open(address, self.mark).await?;
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&self.terms.keepalive())?;
+        let own = self.dialled.as_ref().map(|dialled| dialled.note(&stream)).transpose()?;
+        let tcp = Tcp::dialled(stream, own, place);
+        Ok(Conn::new(match self.terms.toward() {
+            None => Io::Tcp(tcp),
+            Some(toward) => toward.connect(carries, tcp).await?,
+        }))
     }
 
     async fn connect_http1(&self, place: Place) -> Result<Box<Client>, SendError> {

@@ -111,6 +111,8 @@ pub(crate) struct Proxy {
     pub(crate) drain: Arc<Drain>,
     /// Requests that could not be understood.
     malformed: AtomicU64,
+    /// Health checks of others.
+    checked: AtomicU64,
     pub(crate) mirror: Mirrors,
     pub(crate) sources: Sources,
     /// Rate limits as they stand.
@@ -129,6 +131,16 @@ impl Proxy {
     /// How many requests could not be understood.
     pub(crate) fn malformed_requests(&self) -> u64 {
         self.malformed.load(Ordering::Relaxed)
+    }
+
+    /// Another proxy checks whether the application is healthy.
+    pub(crate) fn checked(&self) {
+        self.checked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often other proxies checked.
+    pub(crate) fn health_checks(&self) -> u64 {
+        self.checked.load(Ordering::Relaxed)
     }
 
     fn connecting(&self) -> Connecting {
@@ -511,6 +523,7 @@ fn assemble(
         tallies: bound.iter().map(|one| Tally::new(one.door.name())).collect(),
         drain: Drain::new(),
         malformed: AtomicU64::new(0),
+        checked: AtomicU64::new(0),
         peer: headers::peer_value(&identity),
         tap: Tap::with(Arc::clone(&identity), clock.clone(), observe),
         mirror: Mirrors::default(),

@@ -78,7 +78,6 @@ impl Endpoint {
         self.load.record(end, took, now);
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "active checks call it"))]
     /// What active checks say. One that becomes healthy begins slowly again.
     pub(crate) fn set_healthy(&self, healthy: bool, now: Instant) {
         let was = self.healthy.swap(healthy, Ordering::Relaxed);

@@ -121,6 +121,9 @@ fn listeners(page: &mut Page, proxy: &Proxy) {
     let name = "weir_proxy_malformed_requests_total";
     page.metric(name, "counter", "Requests that could not be understood and were refused.");
     page.sample(name, &[], proxy.malformed_requests() as f64);
+    let name = "weir_proxy_health_checks_received_total";
+    page.metric(name, "counter", "Health checks of other proxies, which are in no other metric.");
+    page.sample(name, &[], proxy.health_checks() as f64);
     let name = "weir_proxy_draining";
     page.metric(name, "gauge", "Whether the proxy is about to leave.");
     page.sample(name, &[], f64::from(u8::from(proxy.drain.begun().is_some())));

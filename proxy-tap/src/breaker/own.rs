@@ -27,11 +27,13 @@ impl Breakers {
     }
 
     /// What active checks say of an endpoint now: whether it is healthy, and whether the last check was good.
-    /// A good check of a healthy endpoint ends an ejection early; then probes decide, which are real requests
-    /// and see what a check does not.
+    /// One that they found unhealthy and that is well again is let go early where it was ejected besides: then probes
+    /// decide, which are real requests. Checks that were good all along did not see what requests failed by, and end
+    /// nothing.
     pub(crate) fn checked(&mut self, now: Instant, endpoint: &str, healthy: bool, good: bool) {
         let Some(target) = self.endpoints.get_mut(endpoint) else { return };
-        let ends = healthy && good && target.outlier.is_ejected(now);
+        let recovers = target.is_unhealthy && healthy && good;
+        let ends = recovers && target.outlier.is_ejected(now);
         if ends {
             target.outlier.pardon();
         }

@@ -8,10 +8,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use weir_model::limits;
+use weir_model::semconv::{HEALTH_CHECK_PEER, PEER_HEADER};
 
 use super::Failure;
-use super::http::{AGENT, send_http2};
+use super::http::{AGENT, scheme, send_http2};
 use crate::call::grpc_status;
+use crate::tls::Carries;
+use crate::upstream::Endpoint;
 
 /// `grpc.health.v1.HealthCheckRequest`.
 #[derive(Clone, PartialEq, Message)]
@@ -37,15 +40,17 @@ pub(super) enum ServingStatus {
     ServiceUnknown = 3,
 }
 
-pub(super) async fn check(address: &str, host: &str, service: &str) -> Result<(), Failure> {
+pub(super) async fn check(endpoint: &Endpoint, address: &str, service: &str) -> Result<(), Failure> {
     let question = frame(&HealthCheckRequest { service: service.to_owned() });
-    let request = Request::post(format!("http://{host}/grpc.health.v1.Health/Check"))
+    let (scheme, host) = (scheme(endpoint), &endpoint.party.service);
+    let request = Request::post(format!("{scheme}://{host}/grpc.health.v1.Health/Check"))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
         .header(USER_AGENT, AGENT)
+        .header(PEER_HEADER, HEALTH_CHECK_PEER)
         .body(Full::new(question))
-        .map_err(|error| Failure::Request(host.to_owned(), error))?;
-    let stream = TokioIo::new(super::connect(address).await?);
+        .map_err(|error| Failure::Request(host.to_string(), error))?;
+    let stream = TokioIo::new(super::connect(endpoint, address, Carries::Http2).await?);
     let response = send_http2(stream, request).await?;
     let status = response.status().as_u16();
     if status != 200 {

@@ -9,31 +9,38 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use weir_model::semconv::{HEALTH_CHECK_PEER, PEER_HEADER};
 
 use super::Failure;
 use crate::config::Protocol;
+use crate::io::Conn;
+use crate::tls::Carries;
+use crate::upstream::Endpoint;
 
 /// What a server sees of who asks.
 pub(super) const AGENT: &str = "weir-health-check";
 
 pub(super) async fn check(
+    endpoint: &Endpoint,
     address: &str,
-    protocol: Protocol,
     path: &str,
     host: &str,
     statuses: &[u16],
 ) -> Result<(), Failure> {
     let path = if path.is_empty() { "/" } else { path };
-    let (request, is_http2) = match protocol {
-        Protocol::Http | Protocol::Tcp => (Request::get(path).header(HOST, host), false),
-        Protocol::Http2 | Protocol::Grpc => (Request::get(format!("http://{host}{path}")), true),
+    let (request, carries) = match endpoint.protocol {
+        Protocol::Http | Protocol::Tcp => (Request::get(path).header(HOST, host), Carries::Http1),
+        Protocol::Http2 | Protocol::Grpc => {
+            (Request::get(format!("{}://{host}{path}", scheme(endpoint))), Carries::Http2)
+        }
     };
     let request = request
         .header(USER_AGENT, AGENT)
+        .header(PEER_HEADER, HEALTH_CHECK_PEER)
         .body(Empty::<Bytes>::new())
         .map_err(|error| Failure::Request(path.to_owned(), error))?;
-    let stream = TokioIo::new(super::connect(address).await?);
-    let response = if is_http2 {
+    let stream = TokioIo::new(super::connect(endpoint, address, carries).await?);
+    let response = if carries == Carries::Http2 {
         send_http2(stream, request).await?
     } else {
         let (mut sender, connection) = http1::handshake(stream).await.map_err(Failure::Http)?;
@@ -44,9 +51,14 @@ pub(super) async fn check(
     if good { Ok(()) } else { Err(Failure::Status(status)) }
 }
 
+/// Of a request over HTTP/2.
+pub(super) fn scheme(endpoint: &Endpoint) -> &'static str {
+    if endpoint.pool.is_https() { "https" } else { "http" }
+}
+
 /// Sends a request on a new HTTP/2 connection. What is left of it ends when the response is dropped.
 pub(super) async fn send_http2<B>(
-    stream: TokioIo<tokio::net::TcpStream>,
+    stream: TokioIo<Conn>,
     request: Request<B>,
 ) -> Result<Response<Incoming>, Failure>
 where

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, AtomicUsize};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use ::http::{HeaderMap, HeaderValue, Request, Response};
 use bytes::Bytes;
@@ -363,8 +363,13 @@ async fn without_the_task_everybody_is_healthy() {
     assert!(healthy && checked.checks.views().is_empty());
 }
 
+/// The state of the first endpoint's breaker.
+fn state(checked: &Checked) -> BreakerState {
+    checked.upstream.breakers().views(Instant::now())[1].state
+}
+
 #[tokio::test]
-async fn a_good_check_ends_an_ejection_early() {
+async fn good_checks_end_no_ejection_and_a_recovery_that_they_saw_does() {
     let servers = [Server::start(200).await, Server::start(200).await];
     let endpoints = ["p1", "p2"].iter().zip(&servers);
     let endpoints = endpoints.map(|(name, server)| told(name, server.address, Protocol::Http)).collect();
@@ -372,14 +377,30 @@ async fn a_good_check_ends_an_ejection_early() {
     let endpoint = Arc::clone(&checked.upstream.endpoints()[0]);
     let failed = Outcome { ok: false, latency: Duration::ZERO, probe: false, kind: Kind::Http(500) };
     (0..5).for_each(|_| checked.upstream.result(&endpoint, failed));
-    assert_eq!(checked.upstream.breakers().views(Instant::now())[1].state, BreakerState::Open);
+    assert_eq!(state(&checked), BreakerState::Open);
+    let before = checked.view("p1").map_or(0, |health| health.good);
+    checked.until("p1", "good checks", |health| health.good >= before + 5).await;
+    assert_eq!(state(&checked), BreakerState::Open, "they do not see what requests fail by");
+    servers[0].set(500);
+    checked.until("p1", "unhealthy", |health| !health.healthy).await;
+    servers[0].set(200);
     // The ejection would last ten seconds, and nobody ticks.
-    eventually("half-open", || {
-        let state = checked.upstream.breakers().views(Instant::now())[1].state;
-        (state == BreakerState::HalfOpen).then_some(())
-    })
-    .await;
+    eventually("half-open", || (state(&checked) == BreakerState::HalfOpen).then_some(())).await;
     assert!(endpoint.gate.share() <= 0.0, "probes decide");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_well_again_begins_slowly() {
+    let server = Server::start(500).await;
+    let checked = Checked::start(policy(http_check()), vec![told("p1", server.address, Protocol::Http)]);
+    checked.until("p1", "unhealthy", |health| !health.healthy).await;
+    let endpoint = Arc::clone(&checked.upstream.endpoints()[0]);
+    let old = endpoint.age(Instant::now());
+    server.set(200);
+    let well = checked.until("p1", "healthy", |health| health.healthy).await;
+    let now = Instant::now();
+    assert!(endpoint.age(now) <= now - well.since + Duration::from_millis(1), "{:?}", endpoint.age(now));
+    assert!(now - endpoint.since > old);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod breaker;
 mod connections;
 mod encryption;
 mod forward;
+mod health;
 mod hostile;
 mod http2;
 mod mesh;

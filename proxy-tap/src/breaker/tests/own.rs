@@ -337,10 +337,10 @@ fn a_policy_that_switches_detection_off_lets_the_ejected_go() {
 }
 
 #[test]
-fn a_good_check_of_a_healthy_endpoint_ends_an_ejection_and_probes_decide() {
+fn an_endpoint_that_its_checks_find_well_again_is_let_go_and_probes_decide() {
     let mut world = World::new(3, true);
     world.calls("p1", 5, false);
-    for (healthy, good) in [(false, true), (true, false)] {
+    for (healthy, good) in [(true, true), (false, false), (false, true)] {
         world.breakers.checked(world.now, "p1", healthy, good);
         assert_eq!(world.state("p1"), Open, "{healthy} {good}");
     }
