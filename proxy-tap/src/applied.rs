@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_model::policy::destination::{Connections, OutlierDetection};
 use weir_model::policy::route::Retries;
-use weir_model::policy::{Mistake, Policy, Resolve, Service};
+use weir_model::policy::{Mistake, Policy, Service};
 
 use crate::balance::Rules;
 use crate::concurrency::Limits;
@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::retry::Budget;
 use crate::route::{Buckets, RetryPolicy, Routes, Target};
 use crate::run::Proxy;
+use crate::services;
 use crate::upstream::{Origin, Upstream};
 
 /// Routes, bounds and budgets of a service.
@@ -107,11 +108,25 @@ impl Proxy {
             self.services.get_or_add(&service.host, self);
         }
         for upstream in self.services.all() {
-            self.apply_to(&upstream, Some(&upstream.applied()));
-            let listed = policy.service(&upstream.name).filter(|service| service.resolve == Resolve::Static);
-            if let Some(service) = listed.filter(|_| upstream.origin == Origin::File) {
-                upstream.set(service.endpoints.clone());
+            if upstream.origin() != Origin::External || policy.service(&upstream.name).is_some() {
+                self.find(&upstream);
             }
+            self.apply_to(&upstream, Some(&upstream.applied()));
+        }
+    }
+
+    /// Takes the endpoints of a service from where the policy says now.
+    fn find(&self, upstream: &Upstream) {
+        let (origin, listed) = services::source(&upstream.name, self);
+        let is_new = upstream.find_by(origin);
+        // The file of endpoints is watched by itself, and so is the DNS.
+        let is_listed = origin == Origin::File && !self.config.endpoints.contains_key(&*upstream.name);
+        let tells_nobody = is_new && origin == Origin::Registry && self.config.collector.is_none();
+        if is_listed || tells_nobody {
+            upstream.set(listed);
+        }
+        if is_new {
+            self.services.added.notify_one();
         }
     }
 

@@ -52,7 +52,7 @@ impl Captured {
     fn by_address(&self, destination: SocketAddr) -> Option<Arc<Upstream>> {
         let find = || {
             let text = destination.to_string();
-            let known = self.proxy.services.find(|one| one.origin != Origin::External && has(one, &text));
+            let known = self.proxy.services.find(|one| one.origin() != Origin::External && has(one, &text));
             match self.proxy.config.unknown_hosts {
                 _ if known.is_some() => known,
                 UnknownHosts::Allow => self.proxy.services.external(&text, &self.proxy),

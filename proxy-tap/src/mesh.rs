@@ -164,7 +164,7 @@ async fn join(
 /// The services that the collector is asked for.
 fn wanted(proxy: &Proxy) -> Vec<String> {
     let fits = |upstream: &Arc<Upstream>| {
-        upstream.origin == Origin::Registry && upstream.name.len() <= limits::REGISTRATION_TEXT_BYTES
+        upstream.origin() == Origin::Registry && upstream.name.len() <= limits::REGISTRATION_TEXT_BYTES
     };
     let mut asked: Vec<_> = proxy.services.all().into_iter().filter(fits).collect();
     // Of more than the collector takes, those that it turned out not to know are left out.

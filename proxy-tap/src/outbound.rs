@@ -174,7 +174,7 @@ impl Way<'_> {
         };
         let subset = self.target.subset.as_deref().unwrap_or_default();
         let (key, cookie) = self.key(subset, &parts, caller);
-        let is_outside = self.upstream.origin == Origin::External;
+        let is_outside = self.upstream.origin() == Origin::External;
         let protocol = match protocol_of(&parts.headers) {
             // Whoever was to be spoken to with HTTP/2 may know nothing else.
             Protocol::Http if is_outside && caller.captured && parts.version == Version::HTTP_2 => {

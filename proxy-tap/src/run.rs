@@ -376,7 +376,8 @@ fn join_mesh(proxy: &Arc<Proxy>, channel: Channel, inbound: Option<SocketAddr>) 
 
 /// Waits until it is known where all services are that are asked for.
 async fn learn(proxy: &Proxy) {
-    let told_here = |one: &Arc<Upstream>| one.origin != Origin::Registry || proxy.config.collector.is_some();
+    let told_here =
+        |one: &Arc<Upstream>| one.origin() != Origin::Registry || proxy.config.collector.is_some();
     for upstream in proxy.services.all().into_iter().filter(told_here) {
         upstream.told().await;
     }

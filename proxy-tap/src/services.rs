@@ -11,6 +11,20 @@ use weir_model::{limits, policy};
 use crate::run::Proxy;
 use crate::upstream::{Origin, Upstream};
 
+/// Where a service is found, by the first that knows it, and its endpoints where they are listed.
+pub(crate) fn source(host: &str, proxy: &Proxy) -> (Origin, Vec<policy::Endpoint>) {
+    let (config, policy) = (&proxy.config, proxy.policy());
+    if let Some(fixed) = config.endpoints.get(host) {
+        return (Origin::File, fixed.clone());
+    }
+    match policy.service(host).map(|service| (&service.resolve, service)) {
+        Some((Resolve::Static, listed)) => (Origin::File, listed.endpoints.clone()),
+        Some((Resolve::Dns(_) | Resolve::Srv(_), _)) => (Origin::Dns, vec![]),
+        _ if config.resolve.contains_key(host) => (Origin::Dns, vec![]),
+        _ => (Origin::Registry, vec![]),
+    }
+}
+
 /// The services that the application calls.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
@@ -40,14 +54,8 @@ impl Services {
     /// The service called `host`, as the configuration has it or as the registry will.
     pub(crate) fn get_or_add(&self, host: &str, proxy: &Proxy) -> Option<Arc<Upstream>> {
         self.get(host).or_else(|| {
-            let (config, policy) = (&proxy.config, proxy.policy());
-            let listed = policy.service(host).filter(|service| service.resolve == Resolve::Static);
-            match (config.endpoints.get(host), listed) {
-                (Some(fixed), _) => self.add(host, Origin::File, fixed.clone(), proxy),
-                (None, Some(listed)) => self.add(host, Origin::File, listed.endpoints.clone(), proxy),
-                _ if config.resolve.contains_key(host) => self.add(host, Origin::Dns, vec![], proxy),
-                _ => self.add(host, Origin::Registry, vec![], proxy),
-            }
+            let (origin, endpoints) = source(host, proxy);
+            self.add(host, origin, endpoints, proxy)
         })
     }
 
@@ -80,7 +88,7 @@ impl Services {
         if current.len() >= limits::PROXY_SERVICES {
             // Hosts outside the mesh make room for each other, and so do those that the registry turned out not to
             // know: whoever uses one holds it.
-            let is_outside = |one: &Upstream| match one.origin {
+            let is_outside = |one: &Upstream| match one.origin() {
                 Origin::External => true,
                 Origin::Registry => !one.ever_had_one(),
                 Origin::File | Origin::Dns => false,

@@ -1,6 +1,6 @@
 //! What the proxy watches beside the collector: names of the DNS, the file of endpoints, the files of its identity.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,19 +10,21 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use weir_model::policy::Policy;
 use weir_model::policy::destination::HealthCheck;
 
-use crate::config::{self, ConfigMistake};
+use crate::config::{self, ConfigMistake, Target};
 use crate::discovery::{dns, file};
 use crate::health;
 use crate::run::Proxy;
+use crate::services;
 use crate::tls::TlsError;
-use crate::upstream::Origin;
+use crate::upstream::{Origin, Upstream};
 
 /// How often the policy file is looked at.
 const POLICY: Duration = Duration::from_secs(1);
-/// How often it is looked for services whose checks begin or end.
-const CHECKS: Duration = Duration::from_millis(200);
+/// How often it is looked for services of which names are resolved or endpoints checked, or no longer.
+const LOOK: Duration = Duration::from_millis(200);
 /// How often files of certificates and keys are looked at.
 const CERTIFICATES: Duration = Duration::from_secs(2);
 
@@ -49,27 +51,22 @@ impl Sources {
         let mut all = self.dns.lock().unwrap_or_else(PoisonError::into_inner);
         all.push((Arc::clone(service), Arc::clone(status)));
     }
+
+    fn remove(&self, service: &str) {
+        self.dns.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| **name != *service);
+    }
 }
 
 /// Starts a task for each source, until `stop`.
 pub(crate) fn run(proxy: &Arc<Proxy>, tasks: &TaskTracker, stop: &CancellationToken) {
-    for (name, target) in &proxy.config.resolve {
-        let Some(upstream) = proxy.services.get(name) else { continue };
-        let (server, mark) = (proxy.config.dns_server, proxy.config.mark);
-        let resolver = dns::Resolver { server, mark, ..dns::Resolver::default() };
-        let status = Arc::new(dns::Status::new(Instant::now()));
-        proxy.sources.add(&upstream.name, &status);
-        let apply = move |endpoints| upstream.set(endpoints);
-        let chance = Arc::clone(&proxy.chance);
-        tasks.spawn(dns::run(target.clone(), resolver, apply, chance, status, stop.clone()));
-    }
+    tasks.spawn(resolve(Arc::clone(proxy), tasks.clone(), stop.clone()));
     if let Some(path) = proxy.config.endpoints_file.clone() {
         let known = proxy.config.endpoints.clone();
         let owner = Arc::clone(proxy);
         let apply = move |name: &str, endpoints: Option<Vec<_>>| {
             // Without an entry the registry may say where it is, which it was not asked: nowhere, until a restart.
             let upstream = owner.services.get_or_add(name, &owner);
-            if let Some(upstream) = upstream.filter(|one| one.origin != Origin::Dns) {
+            if let Some(upstream) = upstream.filter(|one| one.origin() != Origin::Dns) {
                 upstream.set(endpoints.unwrap_or_default());
             }
         };
@@ -109,6 +106,69 @@ async fn watch_certificates(proxy: Arc<Proxy>, stop: CancellationToken) {
             told = problems;
         }
     }
+}
+
+/// Keeps a task for each service that is found by the DNS.
+async fn resolve(proxy: Arc<Proxy>, tasks: TaskTracker, stop: CancellationToken) {
+    let mut running: HashMap<String, (Target, CancellationToken)> = HashMap::new();
+    let mut seen = None;
+    loop {
+        let policy = proxy.policy();
+        if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &policy)) {
+            let targets = targets(&proxy, &policy);
+            running.retain(|name, (target, token)| {
+                let stays = targets.get(name) == Some(target);
+                if !stays {
+                    token.cancel();
+                    proxy.sources.remove(name);
+                }
+                stays
+            });
+            for (name, target) in targets {
+                let Some(upstream) = proxy.services.get(&name) else { continue };
+                running.entry(name).or_insert_with(|| {
+                    let token = stop.child_token();
+                    tasks.spawn(follow(&proxy, upstream, target.clone(), token.clone()));
+                    (target, token)
+                });
+            }
+            seen = Some(policy);
+        }
+        if stop.run_until_cancelled(sleep(LOOK)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// The names that the flags and the policy give; a flag outweighs the policy.
+fn targets(proxy: &Proxy, policy: &Policy) -> BTreeMap<String, Target> {
+    let is_found = |name: &String| services::source(name, proxy).0 == Origin::Dns;
+    let of_policy =
+        policy.services.iter().filter_map(|one| Some((one.host.clone(), Target::of(&one.resolve)?)));
+    let mut all: BTreeMap<_, _> = of_policy.collect();
+    all.extend(proxy.config.resolve.clone());
+    all.retain(|name, _| is_found(name));
+    all
+}
+
+/// Asks for one name until `stop`.
+fn follow(
+    proxy: &Proxy,
+    upstream: Arc<Upstream>,
+    target: Target,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let (server, mark) = (proxy.config.dns_server, proxy.config.mark);
+    let resolver = dns::Resolver { server, mark, ..dns::Resolver::default() };
+    let status = Arc::new(dns::Status::new(Instant::now()));
+    proxy.sources.add(&upstream.name, &status);
+    let apply = move |endpoints| {
+        // A policy that comes at this moment may have it elsewhere.
+        if upstream.origin() == Origin::Dns {
+            upstream.set(endpoints);
+        }
+    };
+    dns::run(target, resolver, apply, Arc::clone(&proxy.chance), status, stop)
 }
 
 /// Reads the policy again when its file has changed; a broken one changes nothing.
@@ -170,7 +230,7 @@ async fn check_health(proxy: Arc<Proxy>, stop: CancellationToken) {
                 (check, token)
             });
         }
-        if stop.run_until_cancelled(sleep(CHECKS)).await.is_none() {
+        if stop.run_until_cancelled(sleep(LOOK)).await.is_none() {
             return;
         }
     }

@@ -1,7 +1,7 @@
 //! A service that the application calls: its endpoints as they are known now, and their breakers.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -126,6 +126,10 @@ pub(crate) enum Origin {
     External,
 }
 
+impl Origin {
+    const ALL: [Self; 4] = [Self::File, Self::Dns, Self::Registry, Self::External];
+}
+
 /// How connections to a service's endpoints are made.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Connecting {
@@ -147,7 +151,7 @@ pub(crate) struct Upstream {
     pub(crate) name: Arc<str>,
     /// The service before an endpoint is chosen.
     pub(crate) party: Arc<Party>,
-    pub(crate) origin: Origin,
+    origin: AtomicU8,
     /// Raised when its endpoints were told for the first time.
     told: watch::Sender<bool>,
     connecting: Connecting,
@@ -190,13 +194,27 @@ impl Upstream {
             edge: breakers.edge_gate(),
             codes: breakers.codes(),
             breakers: Mutex::new(breakers),
-            origin,
+            origin: AtomicU8::new(origin as u8),
         };
         upstream.terms().encrypt(upstream.toward(None));
         if matches!(origin, Origin::File | Origin::External) {
             upstream.set(endpoints);
         }
         Arc::new(upstream)
+    }
+
+    /// Where its endpoints come from.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::ALL[usize::from(self.origin.load(Ordering::Relaxed))]
+    }
+
+    /// Takes its endpoints from there from now on; whether that is new. Those of before stay until others are told.
+    pub(crate) fn find_by(&self, origin: Origin) -> bool {
+        if self.origin.swap(origin as u8, Ordering::Relaxed) == origin as u8 {
+            return false;
+        }
+        self.terms().encrypt(self.toward(self.applied().service.destination.tls.as_ref()));
+        true
     }
 
     /// What the policy says of it.
@@ -220,7 +238,7 @@ impl Upstream {
     }
 
     fn toward(&self, told: Option<&Tls>) -> Option<Toward> {
-        let is_mesh = matches!(self.origin, Origin::File | Origin::Registry);
+        let is_mesh = matches!(self.origin(), Origin::File | Origin::Registry);
         Toward::new(&self.name, told, self.connecting.identity.as_ref(), is_mesh)
     }
 

@@ -64,7 +64,7 @@ pub(super) fn endpoints(proxy: &Proxy) -> Value {
                 "healthy": endpoint.healthy.load(Ordering::Relaxed),
                 "check": checks.get(&endpoint.party.instance).map(check),
                 "in_flight": endpoint.in_flight.load(Ordering::Relaxed),
-                "source": match upstream.origin {
+                "source": match upstream.origin() {
                     Origin::File => "file",
                     Origin::Dns => "dns",
                     Origin::Registry => "registry",

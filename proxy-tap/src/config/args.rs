@@ -254,11 +254,10 @@ impl ProxyArgs {
         if capture_inbound.is_some() && self.app.is_none() {
             check.mistake("--app", "host:port of the application that --capture-inbound forwards to", "");
         }
-        let mut resolve = check.resolve(&self.resolve);
+        let resolve = check.resolve(&self.resolve);
         let dns_server = check.listen("--dns-server", self.dns_server.as_deref());
         let tls = check.tls([&self.tls_cert, &self.tls_key, &self.tls_ca], self.tls_plaintext);
         let policy = check.policy(self.policy.as_deref(), tls.as_ref().map(|tls| &tls.files));
-        check.resolve_by(&policy, &mut resolve);
         let endpoints = check.endpoints(self.endpoints.as_deref());
         let admin = check.listen("--admin", self.admin.as_deref());
         let collector = match self.collector.as_str() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use weir_model::limits;
-use weir_model::policy::{Policy, Resolve};
+use weir_model::policy::Policy;
 
 use super::{ConfigMistake, Outbound, TlsConfig, UnknownHosts, endpoints};
 use crate::discovery::Target;
@@ -123,28 +123,6 @@ impl Check {
             }
         }
         all
-    }
-
-    /// Adds the services that the policy finds by the DNS; a flag outweighs it.
-    pub(super) fn resolve_by(&mut self, policy: &Policy, all: &mut BTreeMap<String, Target>) {
-        for service in &policy.services {
-            let url = match &service.resolve {
-                Resolve::Dns(name) => format!("dns://{name}"),
-                Resolve::Srv(name) => format!("srv://{name}"),
-                Resolve::Registry | Resolve::Static => continue,
-            };
-            match Target::parse(&url) {
-                Some(target) => drop(all.entry(service.host.clone()).or_insert(target)),
-                None => {
-                    let flag = format!("--policy #service[{}].resolve", service.host);
-                    self.mistake(
-                        &flag,
-                        "{ dns = \"host:port\" } or { srv = \"_name._tcp.host\" }",
-                        &url[6..],
-                    );
-                }
-            }
-        }
     }
 
     /// Certificate, key and authorities: all of them or none.

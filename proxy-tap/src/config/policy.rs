@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use weir_model::limits;
-use weir_model::policy::Policy;
+use weir_model::policy::{Mistake, Policy, Resolve, Service};
 
-use super::{ConfigMistake, TlsFiles};
+use super::{ConfigMistake, Target, TlsFiles};
 use crate::tls;
 
 /// The policy in `file`, or what is wrong with it or with files that it names. `own` are those of the proxy's identity.
@@ -28,10 +28,23 @@ pub(crate) fn read(file: &Path, own: Option<&TlsFiles>) -> Result<Policy, Vec<Co
     })?;
     let mut mistakes = policy.check();
     if mistakes.is_empty() {
-        mistakes = tls::mistakes(&policy, own);
+        mistakes = unresolvable(&policy);
+        mistakes.extend(tls::mistakes(&policy, own));
     }
     if mistakes.is_empty() {
         return Ok(policy);
     }
     Err(mistakes.into_iter().map(|one| mistake(&format!("#{}", one.path), one.problem)).collect())
+}
+
+/// Services whose name in the DNS is none.
+fn unresolvable(policy: &Policy) -> Vec<Mistake> {
+    let wrong = |service: &Service| {
+        let (Resolve::Dns(name) | Resolve::Srv(name)) = &service.resolve else { return None };
+        let problem =
+            format!("{{ dns = \"host:port\" }} or {{ srv = \"_name._tcp.host\" }} (it is `{name}`)");
+        let path = format!("service[{}].resolve", service.host);
+        Target::of(&service.resolve).is_none().then_some(Mistake { path, problem })
+    };
+    policy.services.iter().filter_map(wrong).collect()
 }

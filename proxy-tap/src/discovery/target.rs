@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use hickory_resolver::proto::rr::Name;
+use weir_model::policy::Resolve;
 
 use crate::config::Protocol;
 
@@ -51,6 +52,17 @@ impl Target {
         }
         let usual = if service == "grpc" { Protocol::Grpc } else { Protocol::Http };
         Some(Self { name: name(place)?, records: Records::Services, protocol: protocol.unwrap_or(usual) })
+    }
+}
+
+impl Target {
+    /// What a policy says of a service; `None` where that is no name of the DNS.
+    pub(crate) fn of(told: &Resolve) -> Option<Self> {
+        match told {
+            Resolve::Dns(name) => Self::parse(&format!("dns://{name}")),
+            Resolve::Srv(name) => Self::parse(&format!("srv://{name}")),
+            Resolve::Registry | Resolve::Static => None,
+        }
     }
 }
 

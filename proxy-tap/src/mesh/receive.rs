@@ -32,7 +32,7 @@ pub(super) fn message(proxy: &Proxy, message: ToProxy) -> Option<Duration> {
 
 fn endpoints(proxy: &Proxy, set: EndpointSet) {
     let known = proxy.services.get(&set.service);
-    let Some(upstream) = known.filter(|upstream| upstream.origin == Origin::Registry) else {
+    let Some(upstream) = known.filter(|upstream| upstream.origin() == Origin::Registry) else {
         return proxy.mesh.is_bad();
     };
     let told = set.endpoints.into_iter().filter_map(|told| {

@@ -14,6 +14,7 @@ mod http2;
 mod mesh;
 mod policy;
 mod retry;
+mod sources;
 mod support;
 mod telemetry;
 mod trace;
