@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
@@ -10,6 +11,7 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::drain::Tally;
 use crate::listen::{self, Entrance};
+use crate::pool::keepalive;
 use crate::run::{Proxy, StartError};
 use crate::takeover::{Held, Inherited};
 use crate::upstream::Endpoint;
@@ -17,6 +19,10 @@ use crate::{admin, capture, explicit, inbound, outbound};
 
 /// Connections that the kernel holds for a listener that is busy.
 const BACKLOG: i32 = 4_096;
+
+/// A caller that is silent for so long is asked by the kernel whether it is still there, and given up 45 s later: the
+/// proxy itself waits for ever where there is nothing to wait for, as on a tunnel.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// What a listener is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +164,8 @@ pub(crate) fn serve(
     app: Option<&Arc<Endpoint>>,
     tally: &Arc<Tally>,
 ) -> io::Result<()> {
+    // What is accepted inherits it.
+    SockRef::from(&listener).set_tcp_keepalive(&keepalive(SILENT))?;
     let listener = TcpListener::from_std(listener)?;
     let proxy = Arc::clone(proxy);
     let (drain, gate) = (Arc::clone(&proxy.drain), proxy.drain.gate(tally));

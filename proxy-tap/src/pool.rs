@@ -29,7 +29,7 @@ use shared::{Http2, Shared};
 use terms::Room;
 
 pub(crate) use shared::Stream;
-pub(crate) use terms::{Place, Terms};
+pub(crate) use terms::{Place, Terms, keepalive};
 
 /// HTTP/2 receive windows; the connection's is larger, so that one stream cannot starve the others.
 const STREAM_WINDOW: u32 = 1 << 20;

@@ -234,3 +234,25 @@ async fn a_bound_that_a_new_policy_widens_lets_those_go_that_wait() {
         assert_eq!(one.await.unwrap().status, 200);
     }
 }
+
+/// Whether the kernel is to ask the other end of a connection from `from` to `to` whether it is still there (proc(5),
+/// `/proc/net/tcp`: a running timer of kind 2).
+fn is_kept_alive(to: SocketAddr, from: SocketAddr) -> bool {
+    let all = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let ends = [to, from].map(|end| format!("0100007F:{:04X}", end.port()));
+    let fields = all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut found = fields.filter(|fields| fields[1..3] == ends);
+    found.any(|fields| fields[5].starts_with("02:"))
+}
+
+#[tokio::test]
+async fn a_caller_that_is_silent_is_asked_whether_it_is_still_there() {
+    let app = App::always(200, "").await;
+    let config = Config { http_proxy: Some(any_port()), ..payments(app.address) };
+    let proxy = start(Config { outbound: cart(&[]).outbound, ..config }).await;
+    for listener in [proxy.inbound.unwrap(), to_payments(&proxy), proxy.http_proxy.unwrap()] {
+        let caller = TcpStream::connect(listener).await.unwrap();
+        let from = caller.local_addr().unwrap();
+        until("the timer", async || is_kept_alive(listener, from).then_some(())).await;
+    }
+}
