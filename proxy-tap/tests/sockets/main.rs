@@ -18,4 +18,5 @@ mod sources;
 mod support;
 mod telemetry;
 mod trace;
+mod upgrade;
 mod ways;
