@@ -126,7 +126,7 @@ impl Proxy {
             upstream.set(listed);
         }
         if is_new {
-            self.services.added.notify_one();
+            self.services.wanted.notify_one();
         }
     }
 

@@ -101,7 +101,7 @@ impl Services {
         let upstream = proxy.new_upstream(host, origin, endpoints);
         table.insert(Arc::clone(&upstream.name), Arc::clone(&upstream));
         self.by_host.store(Arc::new(table));
-        if origin == Origin::Registry || gone.is_some_and(|gone| gone.origin == Origin::Registry) {
+        if origin == Origin::Registry || gone.is_some_and(|gone| gone.origin() == Origin::Registry) {
             self.wanted.notify_one();
         }
         Some(upstream)

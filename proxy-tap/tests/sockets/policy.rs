@@ -321,7 +321,7 @@ async fn a_routes_timeout_ends_a_response_that_has_begun_and_the_proxys_does_not
         http::Response::new(BodyExt::boxed(StreamBody::new(ticks)))
     })
     .await;
-    let policy: Policy = toml::from_str(
+    let policy: weir_proxy_tap::config::Policy = toml::from_str(
         r#"
         [[service]]
         host = "payments"
