@@ -52,8 +52,8 @@ fn page(proxy: &Proxy, path: &str) -> Response<ReplyBody> {
         }
         "/readyz" => answer(StatusCode::OK, TEXT, "ready\n".to_owned()),
         "/metrics" => answer(StatusCode::OK, EXPOSITION, metrics::page(proxy)),
-        "/breakers" => answer(StatusCode::OK, JSON, json::breakers(proxy).to_string()),
-        "/endpoints" => answer(StatusCode::OK, JSON, json::endpoints(proxy).to_string()),
+        "/breakers" => answer(StatusCode::OK, JSON, json::breakers(proxy)),
+        "/endpoints" => answer(StatusCode::OK, JSON, json::endpoints(proxy)),
         "/config" => answer(StatusCode::OK, JSON, json::config(proxy).to_string()),
         "/certs" => answer(StatusCode::OK, JSON, certs::page(proxy).to_string()),
         "/drain" => answer(StatusCode::OK, JSON, control::drain(proxy).to_string()),

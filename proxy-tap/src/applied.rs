@@ -20,8 +20,10 @@ use crate::upstream::{Origin, Upstream};
 /// Routes, bounds and budgets of a service.
 #[derive(Debug)]
 pub(crate) struct Applied {
-    /// As it was written.
+    /// As it was written, without routes and endpoints, which are elsewhere.
     pub(crate) service: Service,
+    /// Whether any route was written.
+    pub(crate) has_routes: bool,
     pub(crate) routes: Routes,
     /// The service itself, where requests go without a route.
     pub(crate) own: Target,
@@ -75,7 +77,19 @@ impl Applied {
         );
         let retries = RetryPolicy::new(&Retries { attempts: config.retry.limit, ..Retries::default() });
         let own = Target::own(&service.host.as_str().into());
-        Ok(Self { service, routes, own, limits, has_limits, retries, timeout: config.timeout, budget })
+        let has_routes = !service.routes.is_empty();
+        let service = Service { routes: Vec::new(), endpoints: Vec::new(), ..service };
+        Ok(Self {
+            service,
+            has_routes,
+            routes,
+            own,
+            limits,
+            has_limits,
+            retries,
+            timeout: config.timeout,
+            budget,
+        })
     }
 
     /// What holds where no policy says anything.
@@ -83,6 +97,7 @@ impl Applied {
         let (config, now) = (Config::default(), Instant::now());
         Self {
             service: Service { host: host.to_owned(), ..Service::default() },
+            has_routes: false,
             routes: Routes::default(),
             own: Target::own(&host.into()),
             limits: Limits::new(&Connections::default(), None, now),
@@ -109,24 +124,11 @@ impl Proxy {
         }
         for upstream in self.services.all() {
             if upstream.origin() != Origin::External || policy.service(&upstream.name).is_some() {
-                self.find(&upstream);
+                let (origin, listed) = services::source(&upstream.name, self);
+                // The file of endpoints is watched by itself, and so is the DNS.
+                services::move_to(&upstream, origin, listed, self);
             }
             self.apply_to(&upstream, Some(&upstream.applied()));
-        }
-    }
-
-    /// Takes the endpoints of a service from where the policy says now.
-    fn find(&self, upstream: &Upstream) {
-        let (origin, listed) = services::source(&upstream.name, self);
-        let is_new = upstream.find_by(origin);
-        // The file of endpoints is watched by itself, and so is the DNS.
-        let is_listed = origin == Origin::File && !self.config.endpoints.contains_key(&*upstream.name);
-        let tells_nobody = is_new && origin == Origin::Registry && self.config.collector.is_none();
-        if is_listed || tells_nobody {
-            upstream.set(listed);
-        }
-        if is_new {
-            self.services.wanted.notify_one();
         }
     }
 

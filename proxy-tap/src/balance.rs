@@ -15,7 +15,6 @@
 
 mod alias;
 mod group;
-#[cfg_attr(not(test), allow(dead_code, reason = "asked where policies reach the way of a request"))]
 mod key;
 mod levels;
 mod load;
@@ -171,7 +170,6 @@ impl Set {
         set
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "asked where policies reach the way of a request"))]
     /// What a request is hashed by; `None` where it is not.
     pub(crate) fn keyed(&self) -> Option<&Keyed> {
         self.keyed.as_ref()

@@ -47,8 +47,9 @@ mod rates;
 mod recent;
 mod score;
 mod target;
+mod targets;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,13 +59,15 @@ use weir_model::hint::{Ack, BreakerState, Guards, Hint, Verdict};
 use weir_model::policy::destination::OutlierDetection;
 
 use crate::call::Refusal;
-use decide::{Decisions, Targets, decide};
+use decide::{Decisions, decide};
 use ledger::{Ended, Ending, Ledger, Said, Subject};
 use target::{Cause, Story, Target};
+use targets::Targets;
 
 pub(crate) use answers::{Answer, Answers};
 pub(crate) use gate::{Gate, Schedule};
 pub(crate) use outcome::{Codes, Kind, Outcome};
+pub(crate) use targets::Change;
 
 /// What breakers need to know of their proxy.
 #[derive(Debug)]
@@ -118,7 +121,7 @@ impl Breakers {
             guards: outlier::guards(&settings.outlier),
             settings,
             edge,
-            endpoints: HashMap::new(),
+            endpoints: Targets::default(),
             ledger: Ledger::default(),
             compared: now,
         }
@@ -135,21 +138,14 @@ impl Breakers {
         Arc::clone(&self.edge.gate)
     }
 
-    /// Replaces the endpoints: name, zone, gate. One with the same gate is the same; a new gate under an
-    /// old name is a new process, of which nothing is known.
-    pub(crate) fn set_endpoints(
-        &mut self,
-        now: Instant,
-        endpoints: impl Iterator<Item = (Arc<str>, Arc<str>, Arc<Gate>)>,
-    ) {
-        self.collect(now);
-        let mut old = std::mem::take(&mut self.endpoints);
-        for (name, zone, gate) in endpoints {
-            let known = old.remove(&name).filter(|target| Arc::ptr_eq(&target.gate, &gate));
-            let target = known.unwrap_or_else(|| Target::new(gate, zone, now));
-            self.endpoints.insert(name, target);
+    /// Replaces endpoints. What is gone is still in `change`, to be dropped without the lock.
+    pub(crate) fn change_endpoints(&mut self, now: Instant, change: &mut Change) {
+        self.endpoints.apply(change);
+        let good = change.left().map(|target| target.collect(now)).sum();
+        self.edge.recent.succeeded(now, good);
+        if !self.is_at_rest() {
+            self.settle(now, vec![]);
         }
-        self.settle(now, vec![]);
     }
 
     /// A collector of this epoch is there.
@@ -217,7 +213,7 @@ impl Breakers {
             self.try_eject(now, endpoint);
         }
         let moving = |target: &Target| target.state() == BreakerState::HalfOpen;
-        if outcome.probe && (moving(&self.edge) || self.endpoints.values().any(moving)) {
+        if outcome.probe && (moving(&self.edge) || self.endpoints.get(endpoint).is_some_and(moving)) {
             self.settle(now, vec![]);
         }
     }
@@ -230,17 +226,17 @@ impl Breakers {
             self.compare(now);
         }
         let ended = self.ledger.lapse(now);
-        let at_rest = |target: &Target| target.state() == BreakerState::Closed;
-        if !(ended.is_empty()
-            && self.ledger.is_empty()
-            && at_rest(&self.edge)
-            && self.endpoints.values().all(at_rest))
-        {
+        if !(ended.is_empty() && self.is_at_rest()) {
             self.settle(now, ended);
         }
     }
 
-    /// All breakers: the edge first, then the endpoints by name.
+    /// Whether time changes nothing.
+    fn is_at_rest(&self) -> bool {
+        self.ledger.is_empty() && self.edge.is_at_rest() && self.endpoints.are_at_rest()
+    }
+
+    /// All breakers: the edge first, then the endpoints in no order.
     pub(crate) fn views(&self, now: Instant) -> Vec<View> {
         let view = |endpoint: Option<&Arc<str>>, target: &Target| View {
             endpoint: endpoint.cloned(),
@@ -255,8 +251,7 @@ impl Breakers {
             success_rate: target.recent.sums(now).overall(),
             ejections: target.outlier.ejections,
         };
-        let mut endpoints: Vec<_> = self.endpoints.iter().map(|(name, t)| view(Some(name), t)).collect();
-        endpoints.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        let endpoints = self.endpoints.iter().map(|(name, target)| view(Some(name), target));
         std::iter::once(view(None, &self.edge)).chain(endpoints).collect()
     }
 
@@ -270,13 +265,17 @@ impl Breakers {
         let Decisions { orders, edge, readmitted, made } =
             decide(now, self.ledger.held_mut(), &self.endpoints, &self.edge, &self.guards);
         for name in &readmitted {
-            if let Some(target) = self.endpoints.get_mut(name) {
+            if let Some(target) = self.endpoints.wake(name) {
                 target.readmit(now);
             }
         }
-        for (name, target) in &mut self.endpoints {
-            let order = orders.get(name);
-            if order.is_none() && target.order.is_some() && is_clamped(&made, name) {
+        for name in orders.keys() {
+            self.endpoints.wake(name);
+        }
+        let clamped = clamped(&made);
+        for name in self.endpoints.awake_names() {
+            let (order, Some(target)) = (orders.get(&name), self.endpoints.get_mut(&name)) else { continue };
+            if order.is_none() && target.order.is_some() && clamped.contains(&name) {
                 target.readmit(now);
             }
             target.settle(now, order);
@@ -285,12 +284,13 @@ impl Breakers {
         ended.into_iter().for_each(|ended| self.tell_end(now, ended));
         made.into_iter().for_each(|decision| self.tell_decision(now, decision));
         self.tell_stories(now);
+        self.endpoints.rest();
     }
 
     fn target(&mut self, subject: &Subject) -> Option<&mut Target> {
         match subject {
             None => Some(&mut self.edge),
-            Some(name) => self.endpoints.get_mut(name),
+            Some(name) => self.endpoints.wake(name),
         }
     }
 
@@ -355,7 +355,9 @@ impl Breakers {
     /// Tells what became of targets whose hint is over.
     fn tell_stories(&mut self, now: Instant) {
         let mut acks = vec![];
-        for target in self.endpoints.values_mut().chain(std::iter::once(&mut self.edge)) {
+        let awake = self.endpoints.awake_names();
+        for subject in awake.into_iter().map(Some).chain(std::iter::once(None)) {
+            let Some(target) = self.target(&subject) else { continue };
             let state = target.state();
             let Some(mut story) = target.story.take() else { continue };
             if story.told != state {
@@ -379,8 +381,10 @@ impl Breakers {
     }
 }
 
-fn is_clamped(made: &[decide::Decision], name: &Arc<str>) -> bool {
-    made.iter().any(|made| made.subject.as_ref() == Some(name) && made.verdict == Verdict::Clamped)
+/// The endpoints of which a hint was clamped.
+fn clamped(made: &[decide::Decision]) -> HashSet<Arc<str>> {
+    let clamped = made.iter().filter(|made| made.verdict == Verdict::Clamped);
+    clamped.filter_map(|made| made.subject.clone()).collect()
 }
 
 fn about(subject: &Subject, reason: &str) -> String {

@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 pub use crate::admin::LogFilter;
 pub use crate::discovery::Target;
 pub use crate::tls::TlsFiles;
@@ -201,6 +203,8 @@ pub struct Config {
     pub takeover: Option<PathBuf>,
     /// What the program logs, if the admin page may ask and change it.
     pub log: Option<LogFilter>,
+    /// Where everything runs that is no request, so that no request waits for it; among them without.
+    pub beside: Option<Handle>,
 }
 
 impl Default for Config {
@@ -246,6 +250,7 @@ impl Default for Config {
             drain_delay: Duration::from_millis(100),
             takeover: None,
             log: None,
+            beside: None,
         }
     }
 }

@@ -14,7 +14,7 @@ mod grpc;
 mod http;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -195,14 +195,11 @@ impl Task {
         if Arc::ptr_eq(&all, &self.seen) {
             return;
         }
-        let is = |a: &Arc<Endpoint>, b: &Arc<Endpoint>| Arc::ptr_eq(a, b);
-        self.watched.retain(|_, watched| all.iter().any(|endpoint| is(endpoint, &watched.endpoint)));
-        let watched = &self.watched;
-        let new: Vec<_> = all
-            .iter()
-            .filter(|endpoint| !watched.values().any(|watched| is(endpoint, &watched.endpoint)))
-            .map(Arc::clone)
-            .collect();
+        let there: HashSet<_> = all.iter().map(Arc::as_ptr).collect();
+        self.watched.retain(|_, watched| there.contains(&Arc::as_ptr(&watched.endpoint)));
+        let known: HashSet<_> = self.watched.values().map(|watched| Arc::as_ptr(&watched.endpoint)).collect();
+        let new: Vec<_> =
+            all.iter().filter(|one| !known.contains(&Arc::as_ptr(one))).map(Arc::clone).collect();
         for endpoint in new {
             let id = self.next;
             self.next += 1;

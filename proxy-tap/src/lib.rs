@@ -64,6 +64,7 @@ mod call;
 mod chance;
 mod mesh;
 mod telemetry;
+mod times;
 mod trace;
 
 #[doc(hidden)]
@@ -71,7 +72,7 @@ pub use balance::bench::BalanceBench;
 #[doc(hidden)]
 pub use breaker::measure as measure_breaker;
 pub use config::{Config, ConfigMistake, LogFilter, ProxyArgs};
-pub use run::{Running, StartError, start};
+pub use run::{Running, StartError, beside, start};
 pub use takeover::TakeoverError;
 #[doc(hidden)]
 pub use telemetry::measure;

@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 use weir_model::{Clock, UnixNanos};
-use weir_proxy_tap::{Config, LogFilter, ProxyArgs, Running, start};
+use weir_proxy_tap::{Config, LogFilter, ProxyArgs, Running, beside, start};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,13 +34,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, beside) = match runtime.and_then(|runtime| Ok((runtime, beside()?))) {
+        Ok(both) => both,
         Err(error) => {
             eprintln!("weir-proxy: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
+    let config = Config { beside: Some(beside), ..config };
     runtime.block_on(async {
         match start(config, Clock::new(wall_clock), fastrand::u64(..)).await {
             Ok(running) => serve(running).await,

@@ -25,6 +25,7 @@ use weir_model::mesh::{FromProxy, HintAck, Registration, Renewal, Watch, Withdra
 
 use crate::breaker::Answer;
 use crate::run::Proxy;
+use crate::times::Times;
 use crate::upstream::{Origin, Upstream};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -44,6 +45,8 @@ pub(crate) struct Status {
     failures: AtomicU64,
     /// Endpoints, hints and messages that made no sense.
     bad: AtomicU64,
+    /// From when endpoints were received until they were in force.
+    pub(crate) took: Times,
 }
 
 impl Status {

@@ -73,7 +73,7 @@ pub(crate) async fn handle(
         return close(reply::fail(call, status, flag::BAD_REQUEST, reason));
     }
     let applied = upstream.applied();
-    if applied.service.routes.is_empty() {
+    if !applied.has_routes {
         let target = &applied.own;
         let way = Way { proxy, upstream, applied: &applied, target, route: None, prefix: None };
         return way.send(call, parts, body, caller).await.0;

@@ -267,6 +267,7 @@ impl Pool {
             return;
         }
         client.since = Instant::now();
+        client.conn.rest();
         let mut idle = lock(&self.own().idle);
         if idle.len() < limits::IDLE_CONNECTIONS {
             idle.push(client);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -228,8 +229,8 @@ pub struct Running {
     workers: Vec<std::thread::JoinHandle<()>>,
 }
 
-/// Starts a proxy on the current tokio runtime, and on a thread for each further worker; it serves when this
-/// returns. With [`Config::takeover`] it first takes the listeners over from the proxy that has them, which drains
+/// Starts a proxy on the current tokio runtime, and on a thread for each further worker, with what is no request on
+/// [`Config::beside`]; it serves when this returns. With [`Config::takeover`] it first takes the listeners over from the proxy that has them, which drains
 /// when this one serves, and goes on unharmed when this one fails.
 pub async fn start(mut config: Config, clock: Clock, seed: u64) -> Result<Running, StartError> {
     let name = format!("{}/{}", config.service, config.instance);
@@ -241,8 +242,9 @@ pub async fn start(mut config: Config, clock: Clock, seed: u64) -> Result<Runnin
     if let Some(mark) = config.mark {
         dial::may_mark(mark).map_err(|source| StartError::Mark { mark, source })?;
     }
-    let channel =
-        config.collector.as_deref().map(|collector| connect_lazily(collector, config.mark)).transpose()?;
+    let beside = config.beside.clone();
+    let connect = |collector| enter(beside.as_ref(), || connect_lazily(collector, config.mark));
+    let channel = config.collector.as_deref().map(connect).transpose()?;
     let (handing, bound) = doors(&config).await?;
     let proxy = assemble(config, own_identity, &bound, clock, chance, channel.is_some());
     let started = begin(&proxy, handing, bound, channel).await;
@@ -294,8 +296,9 @@ async fn begin(
         predecessor.prepared().await.map_err(failed)?;
     }
     // After that: the registration of a process that never serves would outlive it.
-    sources::run(proxy, &rest, &proxy.drain.rest);
-    let joined = channel.clone().map(|channel| join_mesh(proxy, channel, inbound));
+    let beside = proxy.config.beside.as_ref();
+    enter(beside, || sources::run(proxy, &rest, &proxy.drain.rest));
+    let joined = channel.clone().map(|channel| enter(beside, || join_mesh(proxy, channel, inbound)));
     if succeeds.is_some() {
         let _ = timeout(LEARNING, learn(proxy)).await;
     }
@@ -309,14 +312,14 @@ async fn begin(
     });
     let outbound = outbound.collect();
     let workers = serve(proxy, bound)?;
-    rest.spawn(tick(Arc::clone(proxy), proxy.drain.rest.clone()));
+    enter(beside, || rest.spawn(tick(Arc::clone(proxy), proxy.drain.rest.clone())));
     let exporter = channel.map(|channel| Exporter {
         tap: Arc::clone(&proxy.tap),
         channel,
         chance: Arc::clone(&proxy.chance),
     });
     if let Some(exporter) = &exporter {
-        rest.spawn(telemetry::run(exporter.clone(), proxy.drain.rest.clone()));
+        enter(beside, || rest.spawn(telemetry::run(exporter.clone(), proxy.drain.rest.clone())));
     }
     if let Some((handing, held)) = handing {
         handing.complete(held, &proxy.drain).await?;
@@ -404,7 +407,9 @@ fn serve(proxy: &Arc<Proxy>, bound: Vec<Bound>) -> Result<Vec<std::thread::JoinH
             for (door, listener, tally) in share {
                 let address = listener.local_addr().map_err(StartError::Worker)?;
                 let failed = |source| StartError::Listen { what: door.flag(), address, source };
-                doors::serve(proxy, &door, listener, app.as_ref(), &tally).map_err(failed)?;
+                let serve = || doors::serve(proxy, &door, listener, app.as_ref(), &tally);
+                let beside = proxy.config.beside.as_ref().filter(|_| door == Door::Admin);
+                enter(beside, serve).map_err(failed)?;
             }
             continue;
         }
@@ -476,6 +481,21 @@ impl Running {
     }
 }
 
+/// A thread for everything that is no request ([`Config::beside`]), until the process ends.
+pub fn beside() -> io::Result<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let run = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("beside".to_owned()).spawn(run)?;
+    Ok(handle)
+}
+
+/// Does what spawns tasks and makes sockets on another runtime, if there is one.
+fn enter<T>(beside: Option<&Handle>, start: impl FnOnce() -> T) -> T {
+    let _entered = beside.map(Handle::enter);
+    start()
+}
+
 fn connect_lazily(collector: &str, mark: Option<u32>) -> Result<Channel, StartError> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{collector}"))
         .map_err(|_| StartError::Collector(collector.to_owned()))?;
@@ -492,7 +512,7 @@ fn connect_lazily(collector: &str, mark: Option<u32>) -> Result<Channel, StartEr
 }
 
 fn assemble(
-    config: Config,
+    mut config: Config,
     own_identity: Option<Arc<Identity>>,
     bound: &[Bound],
     clock: Clock,
@@ -530,7 +550,7 @@ fn assemble(
         mirror: Mirrors::default(),
         sources: Sources::default(),
         buckets: Buckets::new(now),
-        policy: ArcSwap::from_pointee(config.policy.clone()),
+        policy: ArcSwap::from_pointee(std::mem::take(&mut config.policy)),
         mesh: mesh::Status::default(),
         identity,
         clock,
@@ -541,7 +561,7 @@ fn assemble(
     for name in configured.chain(proxy.config.endpoints.keys()).chain(proxy.config.resolve.keys()) {
         proxy.services.get_or_add(name, &proxy);
     }
-    for service in &proxy.config.policy.services {
+    for service in &proxy.policy().services {
         proxy.services.get_or_add(&service.host, &proxy);
     }
     proxy

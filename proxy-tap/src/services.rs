@@ -11,17 +11,63 @@ use weir_model::{limits, policy};
 use crate::run::Proxy;
 use crate::upstream::{Origin, Upstream};
 
-/// Where a service is found, by the first that knows it, and its endpoints where they are listed.
+/// Where a service is found, by the first that knows it, and its endpoints where they are listed. The file of
+/// endpoints goes before all else.
 pub(crate) fn source(host: &str, proxy: &Proxy) -> (Origin, Vec<policy::Endpoint>) {
-    let (config, policy) = (&proxy.config, proxy.policy());
-    if let Some(fixed) = config.endpoints.get(host) {
-        return (Origin::File, fixed.clone());
+    match (proxy.services.get(host), proxy.config.endpoints.get(host)) {
+        (Some(known), _) if known.origin() == Origin::File => (Origin::File, vec![]),
+        (None, Some(fixed)) => (Origin::File, fixed.clone()),
+        _ => beside_file(host, proxy),
     }
+}
+
+fn beside_file(host: &str, proxy: &Proxy) -> (Origin, Vec<policy::Endpoint>) {
+    let (config, policy) = (&proxy.config, proxy.policy());
     match policy.service(host).map(|service| (&service.resolve, service)) {
-        Some((Resolve::Static, listed)) => (Origin::File, listed.endpoints.clone()),
+        Some((Resolve::Static, listed)) => (Origin::Policy, listed.endpoints.clone()),
         Some((Resolve::Dns(_) | Resolve::Srv(_), _)) => (Origin::Dns, vec![]),
         _ if config.resolve.contains_key(host) => (Origin::Dns, vec![]),
         _ => (Origin::Registry, vec![]),
+    }
+}
+
+/// Takes what the file of endpoints says now of a service; `None`: it does not name it any more.
+pub(crate) fn listed(host: &str, endpoints: Option<Vec<policy::Endpoint>>, proxy: &Proxy) {
+    match (proxy.services.get(host), endpoints) {
+        (Some(known), Some(endpoints)) => {
+            let was_asked_for = known.origin() == Origin::Registry;
+            known.find_by(Origin::File);
+            known.set(endpoints);
+            if was_asked_for {
+                proxy.services.wanted.notify_one();
+            }
+        }
+        (None, Some(endpoints)) => {
+            let added = proxy.services.add(host, Origin::File, endpoints.clone(), proxy);
+            // A request may have named it at this moment.
+            if let Some(other) = added.filter(|one| one.origin() != Origin::File) {
+                other.find_by(Origin::File);
+                other.set(endpoints);
+            }
+        }
+        (Some(known), None) => {
+            let (origin, endpoints) = beside_file(host, proxy);
+            move_to(&known, origin, endpoints, proxy);
+        }
+        (None, None) => {}
+    }
+}
+
+/// Takes the endpoints of a service from there from now on. Those of before stay until others are told, if anybody
+/// can.
+pub(crate) fn move_to(upstream: &Upstream, origin: Origin, listed: Vec<policy::Endpoint>, proxy: &Proxy) {
+    let is_new = upstream.find_by(origin);
+    let tells_nobody = is_new && origin == Origin::Registry && proxy.config.collector.is_none();
+    if origin == Origin::Policy || tells_nobody {
+        upstream.set(listed);
+    }
+    if is_new {
+        proxy.services.wanted.notify_one();
     }
 }
 
@@ -71,14 +117,16 @@ impl Services {
         })
     }
 
-    /// Adds a service, unless there are too many.
-    fn add(
+    /// Adds a service, unless it is known or there are too many.
+    pub(crate) fn add(
         &self,
         host: &str,
         origin: Origin,
         endpoints: Vec<policy::Endpoint>,
         proxy: &Proxy,
     ) -> Option<Arc<Upstream>> {
+        // For ten thousand endpoints it takes milliseconds: not with the lock.
+        let upstream = proxy.new_upstream(host, origin, endpoints);
         let _held = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = self.get(host) {
             return Some(known);
@@ -91,14 +139,13 @@ impl Services {
             let is_outside = |one: &Upstream| match one.origin() {
                 Origin::External => true,
                 Origin::Registry => !one.ever_had_one(),
-                Origin::File | Origin::Dns => false,
+                Origin::File | Origin::Policy | Origin::Dns => false,
             };
             let idle = current.iter().find(|(_, one)| is_outside(one) && Arc::strong_count(one) == 1);
             full = Some(idle.map(|(host, _)| Arc::clone(host))?);
         }
         let mut table = HashMap::clone(&current);
         let gone = full.and_then(|idle| table.remove(&idle));
-        let upstream = proxy.new_upstream(host, origin, endpoints);
         table.insert(Arc::clone(&upstream.name), Arc::clone(&upstream));
         self.by_host.store(Arc::new(table));
         if origin == Origin::Registry || gone.is_some_and(|gone| gone.origin() == Origin::Registry) {

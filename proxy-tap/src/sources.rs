@@ -18,11 +18,14 @@ use crate::discovery::{dns, file};
 use crate::health;
 use crate::run::Proxy;
 use crate::services;
+use crate::times::Times;
 use crate::tls::TlsError;
 use crate::upstream::{Origin, Upstream};
 
 /// How often the policy file is looked at.
 const POLICY: Duration = Duration::from_secs(1);
+/// How often it is read although it looks as before, because a clock may be too coarse for two changes in a row.
+const POLICY_READ: Duration = Duration::from_secs(30);
 /// How often it is looked for services of which names are resolved or endpoints checked, or no longer.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often files of certificates and keys are looked at.
@@ -34,6 +37,10 @@ pub(crate) struct Sources {
     dns: Mutex<Vec<(Arc<str>, Arc<dns::Status>)>>,
     pub(crate) file: Arc<file::Status>,
     policy_mistakes: AtomicUsize,
+    /// Changes of the file of endpoints, by which services may have come to another source.
+    moved: AtomicUsize,
+    policy_took: Times,
+    dns_took: Times,
 }
 
 impl Sources {
@@ -45,6 +52,11 @@ impl Sources {
     /// Mistakes in the policy file as it is; while there are any, the policy of before is in force.
     pub(crate) fn policy_mistakes(&self) -> usize {
         self.policy_mistakes.load(Ordering::Relaxed)
+    }
+
+    /// From when a change was heard of until it was in force, by source.
+    pub(crate) fn took(&self) -> [(&'static str, &Times); 3] {
+        [("file", &self.file.took), ("policy", &self.policy_took), ("dns", &self.dns_took)]
     }
 
     fn add(&self, service: &Arc<str>, status: &Arc<dns::Status>) {
@@ -64,11 +76,8 @@ pub(crate) fn run(proxy: &Arc<Proxy>, tasks: &TaskTracker, stop: &CancellationTo
         let known = proxy.config.endpoints.clone();
         let owner = Arc::clone(proxy);
         let apply = move |name: &str, endpoints: Option<Vec<_>>| {
-            // Without an entry the registry may say where it is, which it was not asked: nowhere, until a restart.
-            let upstream = owner.services.get_or_add(name, &owner);
-            if let Some(upstream) = upstream.filter(|one| one.origin() != Origin::Dns) {
-                upstream.set(endpoints.unwrap_or_default());
-            }
+            services::listed(name, endpoints, &owner);
+            owner.sources.moved.fetch_add(1, Ordering::Relaxed);
         };
         tasks.spawn(file::run(path, known, apply, Arc::clone(&proxy.sources.file), stop.clone()));
     }
@@ -113,8 +122,8 @@ async fn resolve(proxy: Arc<Proxy>, tasks: TaskTracker, stop: CancellationToken)
     let mut running: HashMap<String, (Target, CancellationToken)> = HashMap::new();
     let mut seen = None;
     loop {
-        let policy = proxy.policy();
-        if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &policy)) {
+        let (policy, moved) = (proxy.policy(), proxy.sources.moved.load(Ordering::Relaxed));
+        if !seen.as_ref().is_some_and(|(seen, at)| Arc::ptr_eq(seen, &policy) && *at == moved) {
             let targets = targets(&proxy, &policy);
             running.retain(|name, (target, token)| {
                 let stays = targets.get(name) == Some(target);
@@ -132,7 +141,7 @@ async fn resolve(proxy: Arc<Proxy>, tasks: TaskTracker, stop: CancellationToken)
                     (target, token)
                 });
             }
-            seen = Some(policy);
+            seen = Some((policy, moved));
         }
         if stop.run_until_cancelled(sleep(LOOK)).await.is_none() {
             return;
@@ -153,7 +162,7 @@ fn targets(proxy: &Proxy, policy: &Policy) -> BTreeMap<String, Target> {
 
 /// Asks for one name until `stop`.
 fn follow(
-    proxy: &Proxy,
+    proxy: &Arc<Proxy>,
     upstream: Arc<Upstream>,
     target: Target,
     stop: CancellationToken,
@@ -162,10 +171,13 @@ fn follow(
     let resolver = dns::Resolver { server, mark, ..dns::Resolver::default() };
     let status = Arc::new(dns::Status::new(Instant::now()));
     proxy.sources.add(&upstream.name, &status);
+    let owner = Arc::clone(proxy);
     let apply = move |endpoints| {
+        let begun = Instant::now();
         // A policy that comes at this moment may have it elsewhere.
         if upstream.origin() == Origin::Dns {
             upstream.set(endpoints);
+            owner.sources.dns_took.record(begun.elapsed());
         }
     };
     dns::run(target, resolver, apply, Arc::clone(&proxy.chance), status, stop)
@@ -174,14 +186,24 @@ fn follow(
 /// Reads the policy again when its file has changed; a broken one changes nothing.
 async fn watch_policy(proxy: Arc<Proxy>, path: PathBuf, stop: CancellationToken) {
     let mut told = Vec::new();
+    let mut seen: Option<(_, Instant)> = None;
     while stop.run_until_cancelled(sleep(POLICY)).await.is_some() {
         let (path, owner) = (path.clone(), Arc::clone(&proxy));
+        // Of a file that is not there this is nothing, and it is read to learn why.
+        let looks = std::fs::metadata(&path).ok().map(|data| (data.modified().ok(), data.len()));
+        let as_before = |(looked, at): &(_, Instant)| *looked == looks && at.elapsed() < POLICY_READ;
+        if looks.is_some() && seen.as_ref().is_some_and(as_before) {
+            continue;
+        }
+        seen = Some((looks, Instant::now()));
         // Reading and compiling take milliseconds for a thousand routes: not on a thread that serves.
         let read = move || {
+            let begun = Instant::now();
             let policy = config::policy::read(&path, owner.config.tls.as_ref().map(|tls| &tls.files))?;
             let is_new = policy != *owner.policy();
             if is_new {
                 owner.apply(policy);
+                owner.sources.policy_took.record(begun.elapsed());
             }
             Ok::<bool, Vec<ConfigMistake>>(is_new)
         };

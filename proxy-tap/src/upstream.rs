@@ -13,7 +13,7 @@ use weir_model::{limits, policy};
 
 use crate::applied::Applied;
 use crate::balance::{Ask, End, Load, Pick, Rules, Sets};
-use crate::breaker::{Breakers, Codes, Gate, Outcome, Schedule};
+use crate::breaker::{Breakers, Change, Codes, Gate, Outcome, Schedule, View};
 use crate::call::{Party, Refusal};
 use crate::chance::Chance;
 use crate::config::Protocol;
@@ -21,6 +21,11 @@ use crate::dial::Dialled;
 use crate::health::Checks;
 use crate::pool::{Pool, Terms};
 use crate::tls::{Identity, Toward};
+
+/// How often it is looked whether what was replaced is still in use …
+const RETIRE_LOOKS: u32 = 20;
+/// … and how long is waited in between. A request looks at it for microseconds.
+const RETIRE_LOOK: Duration = Duration::from_micros(200);
 
 /// One replica that requests can go to.
 #[derive(Debug)]
@@ -118,6 +123,8 @@ pub(crate) enum Admission {
 pub(crate) enum Origin {
     /// The file of endpoints, or the configuration.
     File,
+    /// The list in the policy.
+    Policy,
     /// Names of the DNS.
     Dns,
     /// The collector's registry.
@@ -127,7 +134,7 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    const ALL: [Self; 4] = [Self::File, Self::Dns, Self::Registry, Self::External];
+    const ALL: [Self; 5] = [Self::File, Self::Policy, Self::Dns, Self::Registry, Self::External];
 }
 
 /// How connections to a service's endpoints are made.
@@ -197,7 +204,7 @@ impl Upstream {
             origin: AtomicU8::new(origin as u8),
         };
         upstream.terms().encrypt(upstream.toward(None));
-        if matches!(origin, Origin::File | Origin::External) {
+        if matches!(origin, Origin::File | Origin::Policy | Origin::External) {
             upstream.set(endpoints);
         }
         Arc::new(upstream)
@@ -238,7 +245,7 @@ impl Upstream {
     }
 
     fn toward(&self, told: Option<&Tls>) -> Option<Toward> {
-        let is_mesh = matches!(self.origin(), Origin::File | Origin::Registry);
+        let is_mesh = matches!(self.origin(), Origin::File | Origin::Policy | Origin::Registry);
         Toward::new(&self.name, told, self.connecting.identity.as_ref(), is_mesh)
     }
 
@@ -255,7 +262,8 @@ impl Upstream {
     }
 
     /// Replaces the endpoints. Those that stay keep their connections and what is known of them. For ten
-    /// thousand of them it takes milliseconds, during which requests go by the old ones.
+    /// thousand of them it takes milliseconds, during which requests go by the old ones: whoever calls it is
+    /// no thread that serves any. Callers take turns, and the last one's endpoints stay.
     pub(crate) fn set(&self, mut told: Vec<policy::Endpoint>) {
         let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         for one in told.iter_mut().filter(|one| one.instance.is_empty()) {
@@ -267,7 +275,7 @@ impl Upstream {
         let mut firsts = firsts.into_iter();
         told.retain(|_| firsts.next().unwrap_or_default());
         told.truncate(limits::PROXY_ENDPOINTS);
-        let old = self.endpoints.load();
+        let old = self.endpoints.load_full();
         let by_name: HashMap<&str, _> = old.iter().map(|e| (&*e.party.instance, e)).collect();
         let known = |told: &policy::Endpoint| by_name.get(told.instance.as_str()).filter(|e| e.is(told));
         let new = told.into_iter().map(|told| match known(&told) {
@@ -283,16 +291,18 @@ impl Upstream {
                 new
             }
         });
-        let new: Vec<_> = new.collect();
+        let new: Arc<Vec<_>> = Arc::new(new.collect());
         if !new.is_empty() {
             self.ever_had_one.store(true, Ordering::Relaxed);
         }
-        let gates =
-            new.iter().map(|e| (Arc::clone(&e.party.instance), e.zone.as_str().into(), Arc::clone(&e.gate)));
-        self.breakers().set_endpoints(Instant::now(), gates);
-        self.sets.store(Arc::new(Sets::new(&new, &rules, &self.schedule, Instant::now())));
-        self.endpoints.store(Arc::new(new));
+        let now = Instant::now();
+        let sets = Arc::new(Sets::new(&new, &rules, &self.schedule, now));
+        let mut change = change(&old, &new, now);
+        self.breakers().change_endpoints(now, &mut change);
+        retire(self.sets.swap(sets));
         self.told.send_replace(true);
+        drop(old);
+        retire(self.endpoints.swap(new));
     }
 
     /// Balances by these rules from now on.
@@ -301,7 +311,7 @@ impl Upstream {
         if **held != rules {
             *held = Arc::new(rules);
             let sets = Sets::new(&self.endpoints.load(), &held, &self.schedule, Instant::now());
-            self.sets.store(Arc::new(sets));
+            retire(self.sets.swap(Arc::new(sets)));
         }
     }
 
@@ -346,8 +356,43 @@ impl Upstream {
         self.breakers().result(Instant::now(), &endpoint.party.instance, outcome);
     }
 
+    /// All breakers: the edge first, then the endpoints by name.
+    pub(crate) fn breaker_views(&self, now: Instant) -> Vec<View> {
+        // Sorted without the lock, for which failures wait.
+        let mut views = self.breakers().views(now);
+        views.sort_unstable_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        views
+    }
+
     /// The breakers of this service; never held across an await.
     pub(crate) fn breakers(&self) -> MutexGuard<'_, Breakers> {
         self.breakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the breakers have to be told where `new` follows `old`.
+fn change(old: &[Arc<Endpoint>], new: &[Arc<Endpoint>], now: Instant) -> Change {
+    fn set(all: &[Arc<Endpoint>]) -> HashSet<*const Endpoint> {
+        all.iter().map(Arc::as_ptr).collect()
+    }
+    let (before, after) = (set(old), set(new));
+    let gone = old.iter().filter(|endpoint| !after.contains(&Arc::as_ptr(endpoint)));
+    let come = new.iter().filter(|endpoint| !before.contains(&Arc::as_ptr(endpoint)));
+    let gone = gone.map(|endpoint| Arc::clone(&endpoint.party.instance)).collect();
+    Change::new(
+        now,
+        gone,
+        come.map(|e| (Arc::clone(&e.party.instance), e.zone.as_str().into(), Arc::clone(&e.gate))),
+    )
+}
+
+/// Drops what was replaced, when no request looks at it any more: whoever is the last to let go of thousands of
+/// endpoints closes their connections.
+fn retire<T>(old: Arc<T>) {
+    for _ in 0..RETIRE_LOOKS {
+        if Arc::strong_count(&old) == 1 {
+            return;
+        }
+        std::thread::sleep(RETIRE_LOOK);
     }
 }

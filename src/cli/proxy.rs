@@ -8,7 +8,8 @@ pub(super) fn run(args: weir_proxy_tap::ProxyArgs) -> anyhow::Result<()> {
         super::Usage(format!("the proxy cannot start:\n{}", lines.join("\n")))
     })?;
     let log = telemetry::start_proxy_log();
-    let config = weir_proxy_tap::Config { log: Some(log), ..config };
+    let beside = Some(weir_proxy_tap::beside()?);
+    let config = weir_proxy_tap::Config { log: Some(log), beside, ..config };
     super::on_client_runtime(async move {
         let shutdown = process::shutdown_on_signal()?;
         let seed = fastrand::u64(..);

@@ -17,14 +17,14 @@ FOREVER = 1_000_000_000
 BODY_BYTES = 512
 
 
-def nginx_start(group, folder, address, servers):
+def nginx_start(group, folder, address, servers, connections=1_024):
     os.makedirs(folder)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     with open(f"{folder}/nginx.conf", "w") as written:
         written.write(
             f"{'user root;' if os.geteuid() == 0 else ''} worker_processes 1; daemon off; pid {folder}/pid;"
-            f"error_log stderr error; events {{ worker_connections 1024; }}"
+            f"error_log stderr error; events {{ worker_connections {connections}; }}"
             f"http {{ access_log off; {temporary} keepalive_requests {FOREVER}; keepalive_timeout 1h; {servers} }}"
         )
     command = [program("nginx"), "-p", folder, "-c", f"{folder}/nginx.conf"]

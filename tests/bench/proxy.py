@@ -4,7 +4,7 @@ usage: proxy.py SCRATCH [ROUNDS] [SECONDS] [CASE…]
   SCRATCH  a folder for configurations and logs
   ROUNDS   how often (5)
   SECONDS  how long each is measured (5), after one second that is not counted
-  CASE     forward, mtls, latency, memory (all)
+  CASE     forward, mtls, latency, memory, scale (all)
 
 Proxies are on one core. The load, the backend (nginx, 512 bytes from memory) and the collector are on the other; when
 latencies are measured, only the generator is. CPU time is of all threads of the proxies, in microseconds of user and
@@ -22,6 +22,7 @@ import sys
 import time
 
 import peers
+import scale
 from group import Group, Tls, program
 from server import LOAD_CORE, SERVER_CORE
 
@@ -195,6 +196,10 @@ class Bench:
             if path := program(name):
                 self.print_size(name, path)
 
+    def scale(self):
+        """10,000 endpoints and 1,000 routes that change."""
+        scale.show([scale.measure(self.folder("scale"), 4 * self.seconds) for _ in range(self.count)])
+
     def print_size(self, name, path):
         if name == "envoy":  # what is on the path is a script
             where = "import envoy, os; print(os.path.dirname(envoy.__file__))"
@@ -207,7 +212,7 @@ class Bench:
 
 def main(scratch, count=5, seconds=5, *cases):
     bench = Bench(scratch, int(count), int(seconds))
-    for case in cases or ("forward", "mtls", "latency", "memory"):
+    for case in cases or ("forward", "mtls", "latency", "memory", "scale"):
         print(f"-- {case}", flush=True)
         getattr(bench, case)()
 

@@ -1,6 +1,7 @@
 //! The pages that tools read: breakers, endpoints, configuration.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use crate::config::{Outbound, UnknownHosts};
 use crate::health::Health;
 use crate::run::Proxy;
-use crate::upstream::{Origin, Upstream};
+use crate::upstream::{Endpoint, Origin, Upstream};
 
 /// The services by name.
 fn services(proxy: &Proxy) -> Vec<Arc<Upstream>> {
@@ -21,10 +22,19 @@ fn services(proxy: &Proxy) -> Vec<Arc<Upstream>> {
     services
 }
 
-pub(super) fn breakers(proxy: &Proxy) -> Value {
+/// A page of rows, each written before the next is made: there may be ten thousand.
+fn page(name: &str, rows: impl Iterator<Item = Value>) -> String {
+    let mut page = format!("{{\"{name}\":[");
+    for (i, row) in rows.enumerate() {
+        let _ = write!(page, "{}{row}", if i == 0 { "" } else { "," });
+    }
+    page + "]}"
+}
+
+pub(super) fn breakers(proxy: &Proxy) -> String {
     let now = Instant::now();
     let breakers = services(proxy).into_iter().flat_map(|upstream| {
-        let views = upstream.breakers().views(now);
+        let views = upstream.breaker_views(now);
         views.into_iter().map(move |view| {
             json!({
                 "service": *upstream.name,
@@ -39,14 +49,14 @@ pub(super) fn breakers(proxy: &Proxy) -> Value {
             })
         })
     });
-    json!({ "breakers": breakers.collect::<Vec<_>>() })
+    page("breakers", breakers)
 }
 
-pub(super) fn endpoints(proxy: &Proxy) -> Value {
+pub(super) fn endpoints(proxy: &Proxy) -> String {
     let endpoints = services(proxy).into_iter().flat_map(|upstream| {
-        let all = upstream.endpoints();
+        let all = arc_swap::Guard::into_inner(upstream.endpoints());
         let checks: HashMap<_, _> = upstream.checks.views().into_iter().collect();
-        let shown = all.iter().map(|endpoint| {
+        let shown = move |endpoint: &Arc<Endpoint>| {
             let told = endpoint.told.load();
             json!({
                 "service": *upstream.name,
@@ -66,15 +76,16 @@ pub(super) fn endpoints(proxy: &Proxy) -> Value {
                 "in_flight": endpoint.in_flight.load(Ordering::Relaxed),
                 "source": match upstream.origin() {
                     Origin::File => "file",
+                    Origin::Policy => "policy",
                     Origin::Dns => "dns",
                     Origin::Registry => "registry",
                     Origin::External => "name",
                 },
             })
-        });
-        shown.collect::<Vec<_>>()
+        };
+        (0..all.len()).map(move |i| shown(&all[i]))
     });
-    json!({ "endpoints": endpoints.collect::<Vec<_>>() })
+    page("endpoints", endpoints)
 }
 
 /// What active checks found, in milliseconds before now.

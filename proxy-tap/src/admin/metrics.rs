@@ -87,6 +87,7 @@ fn mesh(page: &mut Page, proxy: &Proxy) {
     }
     sources(page, proxy);
     policy(page, proxy);
+    updates(page, proxy);
     let name = "weir_proxy_uptime_seconds";
     page.metric(name, "gauge", "Time since the proxy started.");
     page.sample(name, &[], proxy.started.elapsed().as_secs_f64());
@@ -154,6 +155,21 @@ fn sources(page: &mut Page, proxy: &Proxy) {
     page.sample(name, &[], proxy.sources.file.mistakes().len() as f64);
 }
 
+fn updates(page: &mut Page, proxy: &Proxy) {
+    let name = "weir_proxy_update_duration_seconds";
+    page.metric(name, "histogram", "Time from hearing of a change until it was in force, by source.");
+    for (source, times) in proxy.sources.took().into_iter().chain([("registry", &proxy.mesh.took)]) {
+        let (mut total, labels) = (0, format!("source=\"{source}\""));
+        for (bound, count) in times.buckets() {
+            total = count;
+            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+            page.labelled(name, "_bucket", &format!("{labels},le=\"{bound}\""), count as f64);
+        }
+        page.labelled(name, "_sum", &labels, times.sum_s());
+        page.labelled(name, "_count", &labels, total as f64);
+    }
+}
+
 fn policy(page: &mut Page, proxy: &Proxy) {
     let name = "weir_proxy_policy_file_mistakes";
     page.metric(name, "gauge", "Mistakes in the policy file as it is.");
@@ -167,7 +183,7 @@ fn breakers(page: &mut Page, proxy: &Proxy) {
         .all()
         .into_iter()
         .map(|upstream| {
-            let views = upstream.breakers().views(now);
+            let views = upstream.breaker_views(now);
             (upstream, views)
         })
         .collect();

@@ -9,9 +9,9 @@ use weir_model::policy;
 use weir_model::policy::destination::OutlierDetection;
 
 use super::{Ask, Rules, Sets};
-use crate::breaker::{Breakers, Schedule, Settings};
+use crate::breaker::{Breakers, Change, Schedule, Settings};
 use crate::chance::{Chance, mix};
-use crate::upstream::{Connecting, Origin, Upstream};
+use crate::upstream::{Connecting, Endpoint, Origin, Upstream};
 
 /// A service with endpoints that nobody connects to.
 #[derive(Debug)]
@@ -70,13 +70,17 @@ impl BalanceBench {
         begun.elapsed()
     }
 
-    /// The part of a change for which the results of requests wait: the breakers are told.
-    pub fn tell_breakers(&self) {
+    /// The part of a change for which the results of requests wait: half of the breakers are replaced.
+    pub fn tell_breakers(&self) -> Duration {
         let all = self.upstream.endpoints();
-        let gates = all.iter();
-        let gates =
-            gates.map(|e| (Arc::clone(&e.party.instance), e.zone.as_str().into(), Arc::clone(&e.gate)));
-        self.upstream.breakers().set_endpoints(Instant::now(), gates);
+        let half = || all.iter().step_by(2);
+        let known =
+            |e: &Arc<Endpoint>| (Arc::clone(&e.party.instance), e.zone.as_str().into(), Arc::clone(&e.gate));
+        let gone = half().map(|e| Arc::clone(&e.party.instance)).collect();
+        let mut change = Change::new(Instant::now(), gone, half().map(known));
+        let begun = Instant::now();
+        self.upstream.breakers().change_endpoints(Instant::now(), &mut change);
+        begun.elapsed()
     }
 
     /// Makes the tables, without putting them to use.

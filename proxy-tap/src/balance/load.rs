@@ -12,6 +12,10 @@ use tokio::time::Instant;
 /// A failure costs as much as a request that takes this long, as in Linkerd's load biaser.
 const PENALTY: Duration = Duration::from_secs(5);
 
+/// What is left of failures below this is none: it would lose against an endpoint without any, which in light
+/// traffic is always there, and an endpoint that is mended would never be asked again.
+const NEGLIGIBLE: f32 = 0.05;
+
 /// After so long a peak counts for a third.
 const LATENCY_TAU: Duration = Duration::from_secs(10);
 
@@ -63,7 +67,8 @@ impl Load {
     /// Requests that failures weigh as much as. One decays over [`PENALTY`], which makes it a request that
     /// is under way for that long on average.
     pub(crate) fn failures(&self, now: Instant) -> f64 {
-        f64::from(self.failures.at(self.ms(now), PENALTY))
+        let failures = self.failures.at(self.ms(now), PENALTY);
+        if failures < NEGLIGIBLE { 0.0 } else { failures.into() }
     }
 
     /// Wraps after 49 days; differences below half of that are right.
@@ -175,6 +180,16 @@ mod tests {
         }
         let failures = load.failures(start + ms(60_000));
         assert!((failures - 50.0).abs() < 1.0, "{failures}");
+    }
+
+    #[test]
+    fn a_failure_of_long_ago_is_none() {
+        let start = Instant::now();
+        let load = Load::new(start);
+        load.record(End::Failed, ms(1), start);
+        assert!(load.failures(start + ms(14_900)) > 0.0, "e^-3 is left after 15 s");
+        let later = load.failures(start + ms(15_100));
+        assert!(later.abs() < f64::EPSILON, "{later}");
     }
 
     #[test]

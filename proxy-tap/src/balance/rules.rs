@@ -30,7 +30,6 @@ pub(super) struct Standing {
 }
 
 impl Rules {
-    #[allow(dead_code, reason = "made where policies reach upstreams")]
     pub(crate) fn new(to: &Destination, region: &str, zone: &str) -> Self {
         Self {
             balancer: to.balancer.clone(),

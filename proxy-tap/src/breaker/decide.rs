@@ -17,8 +17,7 @@ use weir_model::hint::{BreakerState, Guards, Verdict};
 use super::ledger::{Held, Subject};
 use super::order::{Order, Place};
 use super::target::{Cause, Target};
-
-pub(super) type Targets = HashMap<Arc<str>, Target>;
+use super::targets::Targets;
 
 /// How many of a service's endpoints may be out.
 #[derive(Debug)]
@@ -201,7 +200,7 @@ fn standing(now: Instant, endpoints: &Targets, hinted: &[Claim], own: &Guards) -
         let guards = if rank == OWN { *own } else { Guards::default() };
         Some(Claim { rank, age, endpoint: Arc::clone(name), share, guards, order: None })
     };
-    endpoints.iter().filter_map(claim).collect()
+    endpoints.awake().filter_map(claim).collect()
 }
 
 /// Grants the claims for which there is room.
@@ -216,7 +215,7 @@ fn grant(out: &mut Decisions, mut claims: Vec<Claim>, endpoints: &Targets) -> (R
     }
     let mut room = Room::new(endpoints.len());
     let mut shares: HashMap<Arc<str>, f64> = HashMap::new();
-    for (name, _) in endpoints.iter().filter(|(_, target)| target.is_unhealthy) {
+    for (name, _) in endpoints.awake().filter(|(_, target)| target.is_unhealthy) {
         // Whatever is claimed of it costs the service nothing more.
         room.miss();
         shares.insert(Arc::clone(name), 0.0);
@@ -287,7 +286,7 @@ fn is_obeyed(held: &Held, subject: Option<&Arc<str>>) -> bool {
 fn concerned<'a>(order: &Order, endpoints: &'a Targets) -> Vec<(&'a Arc<str>, &'a Target)> {
     match &order.place {
         Place::Edge => vec![],
-        Place::Endpoint(name) => endpoints.get_key_value(name).into_iter().collect(),
+        Place::Endpoint(name) => endpoints.entry(name).into_iter().collect(),
         Place::Zone(zone) => endpoints.iter().filter(|(_, target)| target.zone == *zone).collect(),
     }
 }

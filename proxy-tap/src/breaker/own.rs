@@ -15,12 +15,11 @@ use super::{Breakers, rates};
 
 impl Breakers {
     /// Replaces the policy. Without detection nobody stays ejected by it.
-    #[allow(dead_code, reason = "policies that change while a proxy runs are not wired in yet")]
     pub(crate) fn set_outlier(&mut self, now: Instant, policy: OutlierDetection) {
         self.codes.set(&policy);
         self.guards = outlier::guards(&policy);
         if !policy.enabled {
-            self.endpoints.values_mut().for_each(|target| target.outlier.pardon());
+            self.endpoints.iter_mut().for_each(|target| target.outlier.pardon());
         }
         self.settings.outlier = policy;
         self.settle(now, vec![]);
@@ -38,13 +37,14 @@ impl Breakers {
             target.outlier.pardon();
         }
         if std::mem::replace(&mut target.is_unhealthy, !healthy) == healthy || ends {
+            self.endpoints.wake(endpoint);
             self.settle(now, vec![]);
         }
     }
 
     /// Collects what requests counted without a lock.
     pub(super) fn collect(&mut self, now: Instant) {
-        let good = self.endpoints.values_mut().map(|target| target.collect(now)).sum::<u64>();
+        let good = self.endpoints.iter_mut().map(|target| target.collect(now)).sum::<u64>();
         if good > 0 {
             self.edge.recent.succeeded(now, good);
         }
@@ -58,7 +58,7 @@ impl Breakers {
             if policy.compare_with_peers {
                 outliers.extend(self.worst_outlier(now));
             }
-            for target in self.endpoints.values_mut() {
+            for target in self.endpoints.iter_mut() {
                 if target.state() == BreakerState::Closed {
                     target.outlier.behaved();
                 }
@@ -67,7 +67,7 @@ impl Breakers {
                 self.try_eject(now, &name);
             }
         }
-        self.endpoints.values_mut().for_each(|target| target.outlier.window = Window::default());
+        self.endpoints.iter_mut().for_each(|target| target.outlier.window = Window::default());
     }
 
     /// Endpoints whose success rate is too many standard deviations below the mean, by their answers and,
@@ -92,6 +92,9 @@ impl Breakers {
 
     /// The endpoint that is furthest out of line with its peers.
     fn worst_outlier(&self, now: Instant) -> Option<Arc<str>> {
+        if self.edge.recent.sums(now).errors == 0 {
+            return None;
+        }
         let sums: Vec<_> = self
             .endpoints
             .iter()
@@ -112,7 +115,7 @@ impl Breakers {
     pub(super) fn try_eject(&mut self, now: Instant, endpoint: &str) {
         let mut room = Room::new(self.endpoints.len());
         let from = |target: &Target| if target.is_unhealthy { 0.0 } else { 1.0 };
-        for (name, target) in &self.endpoints {
+        for (name, target) in self.endpoints.awake() {
             if target.is_unhealthy {
                 room.miss();
             } else if **name != *endpoint {
@@ -120,8 +123,9 @@ impl Breakers {
                 room.take(target.gate.share());
             }
         }
-        let Some(target) = self.endpoints.get_mut(endpoint) else { return };
-        if !target.outlier.is_ejected(now) && room.fits(from(target), 0.0, &self.guards) {
+        let Some(target) = self.endpoints.get(endpoint) else { return };
+        let fits = !target.outlier.is_ejected(now) && room.fits(from(target), 0.0, &self.guards);
+        if let Some(target) = self.endpoints.wake(endpoint).filter(|_| fits) {
             target.eject(now, &self.settings.outlier);
             self.settle(now, vec![]);
         }

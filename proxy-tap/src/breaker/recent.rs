@@ -5,11 +5,15 @@ use tokio::time::Instant;
 /// Seconds that are remembered.
 const SECONDS: usize = 10;
 
+/// A second of a target, of which there are ten for each of ten thousand endpoints: so these are small.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     /// One more than the second it counts; 0 is none.
-    stamp: u64,
-    sums: Sums,
+    stamp: u32,
+    calls: u32,
+    errors: u32,
+    probes: u32,
+    bad_probes: u32,
 }
 
 /// Calls by outcome.
@@ -24,11 +28,11 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, other: &Self) {
-        self.calls += other.calls;
-        self.errors += other.errors;
-        self.probes += other.probes;
-        self.bad_probes += other.bad_probes;
+    fn add(&mut self, slot: &Slot) {
+        self.calls += u64::from(slot.calls);
+        self.errors += u64::from(slot.errors);
+        self.probes += u64::from(slot.probes);
+        self.bad_probes += u64::from(slot.bad_probes);
     }
 
     /// Share of calls that succeeded, probes aside; `None` without any.
@@ -54,39 +58,39 @@ impl Recent {
         Self { since, slots: [Slot::default(); SECONDS] }
     }
 
-    fn stamp(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.since).as_secs() + 1
+    fn stamp(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.since).as_secs() + 1).unwrap_or(u32::MAX)
     }
 
     pub(super) fn record(&mut self, now: Instant, ok: bool, probe: bool) {
-        let bad = u64::from(!ok);
-        self.add(
-            now,
-            match probe {
-                true => Sums { probes: 1, bad_probes: bad, ..Sums::default() },
-                false => Sums { calls: 1, errors: bad, ..Sums::default() },
-            },
-        );
+        let (bad, slot) = (u32::from(!ok), self.slot(now));
+        let (all, failed) = match probe {
+            true => (&mut slot.probes, &mut slot.bad_probes),
+            false => (&mut slot.calls, &mut slot.errors),
+        };
+        *all = all.saturating_add(1);
+        *failed = failed.saturating_add(bad);
     }
 
     /// Counts calls that succeeded.
     pub(super) fn succeeded(&mut self, now: Instant, calls: u64) {
-        self.add(now, Sums { calls, ..Sums::default() });
+        let slot = self.slot(now);
+        slot.calls = slot.calls.saturating_add(u32::try_from(calls).unwrap_or(u32::MAX));
     }
 
-    fn add(&mut self, now: Instant, sums: Sums) {
+    fn slot(&mut self, now: Instant) -> &mut Slot {
         let stamp = self.stamp(now);
         let slot = &mut self.slots[stamp as usize % SECONDS];
         if slot.stamp != stamp {
-            *slot = Slot { stamp, sums: Sums::default() };
+            *slot = Slot { stamp, ..Slot::default() };
         }
-        slot.sums.add(&sums);
+        slot
     }
 
     pub(super) fn sums(&self, now: Instant) -> Sums {
-        let oldest = self.stamp(now).saturating_sub(SECONDS as u64 - 1).max(1);
+        let oldest = self.stamp(now).saturating_sub(SECONDS as u32 - 1).max(1);
         let mut all = Sums::default();
-        self.slots.iter().filter(|slot| slot.stamp >= oldest).for_each(|slot| all.add(&slot.sums));
+        self.slots.iter().filter(|slot| slot.stamp >= oldest).for_each(|slot| all.add(slot));
         all
     }
 }

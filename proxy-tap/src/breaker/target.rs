@@ -93,6 +93,11 @@ impl Target {
         }
     }
 
+    /// Whether nothing is to be decided about it, nor told.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Closed && self.order.is_none() && self.story.is_none() && !self.is_unhealthy
+    }
+
     /// Why it is not closed; `None` where it is.
     pub(super) fn cause(&self) -> Option<Cause> {
         (self.phase != Phase::Closed).then_some(self.cause)

@@ -14,7 +14,7 @@ use weir_model::hint::{
 };
 use weir_model::policy::destination::OutlierDetection;
 
-use super::{Answers, Breakers, Codes, Gate, Kind, Outcome, Settings, View};
+use super::{Answers, Breakers, Change, Codes, Gate, Kind, Outcome, Settings, View};
 
 /// One proxy's breakers of `payments`, with endpoints `p1`, `p2`, …, and its clock.
 pub(super) struct World {
@@ -60,7 +60,13 @@ impl World {
             let zone = if i % 2 == 0 { "a" } else { "b" };
             self.gates.push((format!("p{}", i + 1).into(), zone.into(), Arc::default()));
         }
-        self.breakers.set_endpoints(self.now, self.gates.clone().into_iter());
+        let known = &self.breakers.endpoints;
+        let same = |gate: &Arc<Gate>| known.iter().any(|(_, target)| Arc::ptr_eq(&target.gate, gate));
+        let come: Vec<_> = self.gates.iter().filter(|(.., gate)| !same(gate)).cloned().collect();
+        let stays = |gate| self.gates.iter().any(|(.., own)| Arc::ptr_eq(own, gate));
+        let gone = known.iter().filter(|(_, target)| !stays(&target.gate)).map(|(name, _)| Arc::clone(name));
+        let mut change = Change::new(self.now, gone.collect(), come.into_iter());
+        self.breakers.change_endpoints(self.now, &mut change);
     }
 
     /// Lets time go by in the steps of a running proxy.

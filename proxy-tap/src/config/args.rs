@@ -357,6 +357,7 @@ impl ProxyArgs {
             drain_delay,
             takeover: self.takeover,
             log: None,
+            beside: None,
         })
     }
 }

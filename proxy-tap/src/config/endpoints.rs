@@ -8,7 +8,7 @@
 //! }]}
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -117,7 +117,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
         if list.len() > limits::PROXY_ENDPOINTS {
             problem("", "at most 10000 endpoints", &list.len().to_string());
         }
-        let mut endpoints: Vec<Endpoint> = Vec::new();
+        let mut endpoints: Vec<Endpoint> = Vec::with_capacity(list.len());
+        let mut names = HashSet::with_capacity(list.len());
         for (i, written) in list.into_iter().enumerate() {
             if !is_authority(&written.address) {
                 problem(&format!("[{i}].address"), "host:port", &written.address);
@@ -160,7 +161,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
             }
             let instance = Some(written.instance).filter(|name| !name.is_empty());
             let instance = instance.unwrap_or_else(|| written.address.clone());
-            if endpoints.iter().any(|other| other.instance == instance) {
+            if !names.insert(instance.clone()) {
                 problem(&format!("[{i}].instance"), "each endpoint once", &instance);
             }
             endpoints.push(Endpoint {

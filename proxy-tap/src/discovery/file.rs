@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use weir_model::limits;
 
 use crate::config::{self, ConfigMistake, Endpoint, Services};
+use crate::times::Times;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ pub(crate) struct Status {
     loads: AtomicU64,
     failures: AtomicU64,
     mistakes: Mutex<Vec<ConfigMistake>>,
+    /// From the first look at a change until it is in force.
+    pub(crate) took: Times,
 }
 
 impl Status {
@@ -66,7 +69,7 @@ pub(crate) async fn run(
         if whatever {
             read_at = Some(Instant::now());
         }
-        let path = file.clone();
+        let (path, begun) = (file.clone(), Instant::now());
         let looking = tokio::task::spawn_blocking(move || {
             let news = last.look(&path, whatever);
             (last, news)
@@ -80,6 +83,7 @@ pub(crate) async fn run(
                 status.read(Vec::new());
                 tell(&known, &services, &apply);
                 known = services;
+                status.took.record(begun.elapsed());
             }
             Some(Err(mut mistakes)) => {
                 let (told, more) = (limits::ENDPOINT_MISTAKES, mistakes.len());

@@ -22,7 +22,11 @@ pub(super) fn message(proxy: &Proxy, message: ToProxy) -> Option<Duration> {
             }
             return Some(Duration::from_millis(welcome.renew_every_ms.into()));
         }
-        Some(to_proxy::Message::Endpoints(set)) => endpoints(proxy, set),
+        Some(to_proxy::Message::Endpoints(set)) => {
+            let begun = Instant::now();
+            endpoints(proxy, set);
+            proxy.mesh.took.record(begun.elapsed());
+        }
         Some(to_proxy::Message::Hints(set)) => hints(proxy, set),
         Some(to_proxy::Message::Grants(grants)) => parts(proxy, grants),
         None => proxy.mesh.is_bad(),

@@ -1,5 +1,7 @@
 //! The pages for people and tools.
 
+use std::io::{Read as _, Write as _};
+
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -13,6 +15,28 @@ async fn health_and_readiness_are_plain() {
     let proxy = start(cart(&[])).await;
     assert_eq!(page(&proxy, "/healthz").await, "ok\n");
     assert_eq!(page(&proxy, "/readyz").await, "ready\n");
+}
+
+#[tokio::test]
+async fn what_is_no_request_runs_beside_those_that_serve() {
+    let app = App::always(200, "app").await;
+    let beside = Some(weir_proxy_tap::beside().unwrap());
+    let proxy = start(Config { beside, ..cart(&[app.address]) }).await;
+    let admin = proxy.admin.unwrap();
+    let read = move || -> std::io::Result<String> {
+        let mut page = std::net::TcpStream::connect(admin)?;
+        page.set_read_timeout(Some(DEADLINE))?;
+        page.write_all(b"GET /metrics HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        page.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    // The thread that serves requests does nothing while it waits here.
+    let page = std::thread::spawn(read).join().unwrap().unwrap();
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(page.contains("weir_proxy_update_duration_seconds_count{source=\"file\"} 0"), "{page}");
+    assert_eq!(get(to_payments(&proxy), "/").await.text(), "app");
+    proxy.shutdown().await;
 }
 
 #[tokio::test]

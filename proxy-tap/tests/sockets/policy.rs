@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use tokio::time::{Instant, sleep};
 use weir_proxy_tap::Config;
+use weir_proxy_tap::config::Outbound;
 
 use crate::support::*;
 
@@ -491,6 +492,51 @@ async fn a_policy_file_that_changes_is_in_force_and_a_broken_one_changes_nothing
     assert_eq!(send(&proxy, got("/")).await.text(), "two");
     std::fs::write(&file, "").unwrap();
     becomes("app").await;
+}
+
+#[tokio::test]
+async fn the_file_of_endpoints_goes_before_the_policy_at_the_start_and_after_changes() {
+    let (of_file, of_policy, later) =
+        (App::always(200, "file").await, App::always(200, "policy").await, App::always(200, "later").await);
+    let folder = tempfile::tempdir().unwrap();
+    let (policy_file, endpoints_file) = (folder.path().join("policy.toml"), folder.path().join("e.json"));
+    let policy = |name: &str, address| {
+        let listed = |host| {
+            format!(
+                "[[service]]\nhost = \"{host}\"\nresolve = \"static\"\nendpoint = [{{ address = \"{address}\" }}]"
+            )
+        };
+        let route =
+            format!("[[service.route]]\nheaders = {{ response = {{ set = {{ x-policy = \"{name}\" }} }} }}");
+        format!("{}\n{}\n{route}\n", listed("search"), listed("payments"))
+    };
+    let endpoints = |address| format!("{{\"payments\": [{{\"address\": \"{address}\"}}]}}");
+    std::fs::write(&policy_file, policy("one", of_policy.address)).unwrap();
+    std::fs::write(&endpoints_file, endpoints(of_file.address)).unwrap();
+    let search = Outbound { name: "search".into(), listen: "127.0.0.1:0".parse().unwrap() };
+    let both = cart(&[of_file.address]);
+    let proxy = start(Config {
+        policy: toml::from_str(&policy("one", of_policy.address)).unwrap(),
+        policy_file: Some(policy_file.clone()),
+        endpoints_file: Some(endpoints_file.clone()),
+        outbound: [both.outbound.clone(), vec![search]].concat(),
+        ..both
+    })
+    .await;
+    let searched = proxy.outbound.iter().find(|(name, _)| name == "search").unwrap().1;
+    let answers = async || (send(&proxy, got("/")).await, get(searched, "/").await);
+    let (paid, found) = answers().await;
+    assert_eq!((paid.text(), paid.header("x-policy"), found.text()), ("file", Some("one"), "policy"));
+    std::fs::write(&policy_file, policy("second", later.address)).unwrap();
+    let (paid, _) = until("the policy to change", async || {
+        Some(answers().await)
+            .filter(|(paid, found)| paid.header("x-policy") == Some("second") && found.text() == "later")
+    })
+    .await;
+    assert_eq!(paid.text(), "file", "each has the source it had");
+    std::fs::write(&endpoints_file, endpoints(later.address) + "\n").unwrap();
+    until("the file to change", async || (send(&proxy, got("/")).await.text() == "later").then_some(()))
+        .await;
 }
 
 #[tokio::test]

@@ -212,7 +212,9 @@ impl Model {
 
     /// What holds for each endpoint by itself.
     fn check_endpoints(&self, world: &World) {
-        for (name, target) in &world.breakers.endpoints {
+        let awake = world.breakers.endpoints.awake_names();
+        for (name, target) in world.breakers.endpoints.iter() {
+            assert!(target.is_at_rest() || awake.contains(name), "{name} is forgotten: {target:?}");
             let left = target.outlier.left(world.now);
             assert!(left <= self.longest, "{name} is ejected for {left:?}");
             assert!(left.is_zero() || self.policy.enabled, "{name} is ejected without detection");
