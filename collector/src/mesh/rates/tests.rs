@@ -103,7 +103,9 @@ proptest! {
         let claim = |rates: &mut Rates, (proxy, wanted): (usize, &u32)| {
             per_s(rates, proxy as StreamId, &demand(1, limit, f64::from(*wanted)), now)
         };
-        wants.iter().enumerate().for_each(|one| drop(claim(&mut rates, one)));
+        for one in wants.iter().enumerate() {
+            claim(&mut rates, one);
+        }
         let parts: Vec<f64> = wants.iter().enumerate().map(|one| claim(&mut rates, one)).collect();
         let mut left = i64::from(limit) * 10;
         let mut coins = vec![0_i64; wants.len()];
