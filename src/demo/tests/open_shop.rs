@@ -68,6 +68,7 @@ fn register(all: &mut Endpoints, joined: &Registration) {
         zone: joined.zone.clone(),
         protocol: joined.protocol.clone(),
         labels: joined.labels.clone(),
+        ..Endpoint::default()
     });
 }
 
