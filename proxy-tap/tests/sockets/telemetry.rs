@@ -110,6 +110,8 @@ async fn telemetry_that_is_refused_for_good_is_counted() {
 
 /// Requests per test of a collector that takes nothing.
 const CALLS: u32 = 300;
+/// What a busy machine adds. Calls that waited for the collector, if only for 10 ms each, would take longer.
+const NOISE: Duration = Duration::from_secs(2);
 
 /// How long [`CALLS`] take, one after the other on one connection.
 async fn duration(config: Config) -> Duration {
@@ -132,8 +134,7 @@ async fn a_collector_that_is_dead_or_a_black_hole_does_not_slow_requests() {
     let without = duration(cart(&[app.address])).await;
     for collector in [nobody().await, hole.local_addr().unwrap()] {
         let with = duration(at(collector, cart(&[app.address]))).await;
-        // Anything that waited for the collector would take seconds; noise of this machine does not.
-        assert!(with < 5 * without + Duration::from_millis(200), "{with:?}, {without:?} without a collector");
+        assert!(with < 5 * without + NOISE, "{with:?}, {without:?} without a collector");
     }
 }
 
@@ -189,7 +190,7 @@ async fn a_collector_that_is_slow_or_lies_about_lengths_fails_no_request() {
     let without = duration(cart(&[app.address])).await;
     for (what, collector) in collectors {
         let with = duration(at(collector, cart(&[app.address]))).await;
-        assert!(with < 5 * without + Duration::from_millis(200), "{what}: {with:?}, {without:?} without");
+        assert!(with < 5 * without + NOISE, "{what}: {with:?}, {without:?} without");
     }
 }
 
