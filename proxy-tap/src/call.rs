@@ -313,13 +313,14 @@ pub(crate) fn protocol_of(headers: &HeaderMap) -> Protocol {
 #[derive(Debug)]
 pub(crate) struct Call {
     tap: Arc<Tap>,
-    pub(crate) facts: Facts,
+    /// In a box, since a call goes through many hands on its way.
+    pub(crate) facts: Box<Facts>,
     reported: bool,
 }
 
 impl Call {
     pub(crate) fn new(tap: Arc<Tap>, facts: Facts) -> Self {
-        Self { tap, facts, reported: false }
+        Self { tap, facts: Box::new(facts), reported: false }
     }
 
     /// It is never reported, nor are its attempts: it is no call of anybody's.
