@@ -152,8 +152,8 @@ impl Ending {
     }
 
     /// The response ended as it should, with these trailers.
-    pub(crate) fn complete(self: Box<Self>, trailers: Option<&HeaderMap>) {
-        let Self { mut call, mut attempt, .. } = *self;
+    pub(crate) fn complete(self, trailers: Option<&HeaderMap>) {
+        let Self { mut call, mut attempt, .. } = self;
         let facts = &mut call.facts;
         facts.grpc_status = trailers.and_then(grpc_status).or(facts.grpc_status);
         attempt.end(facts.status, facts.grpc_status, facts.flags);
@@ -161,7 +161,7 @@ impl Ending {
     }
 
     /// The connection that the request opened has ended, as it should or not.
-    pub(crate) fn tunnelled(mut self: Box<Self>, counts: &Counts, passed: Result<(), Broken>) {
+    pub(crate) fn tunnelled(mut self, counts: &Counts, passed: Result<(), Broken>) {
         let facts = &mut self.call.facts;
         facts.request_bytes.fetch_add(counts.to_endpoint.load(Ordering::Relaxed), Ordering::Relaxed);
         facts.response_bytes += counts.to_caller.load(Ordering::Relaxed);
@@ -176,7 +176,7 @@ impl Ending {
     }
 
     /// The response was cut off, for the reason that the flag gives.
-    pub(crate) fn broke_off(mut self: Box<Self>, flag: &'static str) {
+    pub(crate) fn broke_off(mut self, flag: &'static str) {
         self.call.facts.flags = flag;
         self.attempt.end(self.call.facts.status, None, flag);
         self.call.finish();
