@@ -131,7 +131,7 @@ fn who_is_spoken_to_with_http2_is_spoken_to_with_http2() {
     let preface: String = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".iter().map(|b| format!("{b:02x}")).collect();
     let frames = "000000040000000000000006010500000001828684410161";
     let hex = preface + frames;
-    stage.app.does(json!({"do": "talk", "at": [SERVER[0], 80], "hex": hex}));
+    assert_eq!(stage.app.does(json!({"do": "begin", "at": [SERVER[0], 80], "hex": hex})), json!({}));
     eventually("the server is greeted as HTTP/2", || {
         stage.servers.seen().iter().any(|seen| seen["heard"] == "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     });

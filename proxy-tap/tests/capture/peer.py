@@ -15,6 +15,7 @@ import threading
 
 PATIENCE = 5
 seen = []
+kept = []
 
 
 def family(at):
@@ -159,6 +160,14 @@ def talk(order):
         return {"heard": (first + read(conn)).decode("latin-1")}
 
 
+def begin(order):
+    """Sends, and keeps the connection for good: an HTTP/2 client that ends its side takes its requests back."""
+    conn = connect(order)
+    conn.sendall(bytes.fromhex(order["hex"]))
+    kept.append(conn)
+    return {}
+
+
 DEEDS = {
     "web": serve_web,
     "greeting": serve_greeting,
@@ -166,6 +175,7 @@ DEEDS = {
     "dns": serve_dns,
     "get": get,
     "talk": talk,
+    "begin": begin,
     "seen": lambda _: {"seen": list(seen)},
 }
 
