@@ -30,7 +30,7 @@ pub(crate) struct Attempt {
     probe: bool,
     /// Not counted on the edge.
     hidden: bool,
-    started: Instant,
+    pub(crate) started: Instant,
     /// Counts it against the bounds of the service.
     permit: Option<Permit>,
     over: bool,
@@ -84,14 +84,14 @@ impl Attempt {
         }
         self.over = true;
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let took = self.started.elapsed();
+        let now = Instant::now();
+        let took = now - self.started;
         let class = class(self.protocol, status, grpc, flags);
         let end = match class {
             _ if flags == flag::CALLER_GONE => End::Abandoned,
             edge::ERROR => End::Failed,
             _ => End::Good,
         };
-        let now = Instant::now();
         self.endpoint.done(end, took, now);
         if let Some(permit) = self.permit.take().filter(|_| flags != flag::CALLER_GONE) {
             permit.end(now, took, class != edge::ERROR);

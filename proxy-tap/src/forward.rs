@@ -131,12 +131,14 @@ pub(crate) fn pass_on(
     end: Option<Instant>,
 ) -> Response<ReplyBody> {
     let (mut parts, body) = response.into_parts();
-    let protocol =
-        parts.headers.get(UPGRADE).filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS).cloned();
+    let is_upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = if is_upgraded { parts.headers.get(UPGRADE).cloned() } else { None };
     headers::strip_hop_by_hop(&mut parts.headers);
     let facts = &mut call.facts;
     facts.status = parts.status.as_u16();
-    facts.grpc_status = grpc_status(&parts.headers);
+    if facts.protocol == Protocol::Grpc {
+        facts.grpc_status = grpc_status(&parts.headers);
+    }
     facts.head_after = Some(facts.started.elapsed());
     if parts.status == StatusCode::NO_CONTENT {
         // There is nothing that it could be the length of (RFC 9110 section 8.6).

@@ -8,7 +8,7 @@ use weir_model::semconv::HEALTH_CHECK_PEER;
 
 use crate::attempt::Attempt;
 use crate::body::{Incoming, ReplyBody};
-use crate::call::{Direction, Security, flag, protocol_of};
+use crate::call::{Direction, Security, flag};
 use crate::config::Protocol;
 use crate::forward::{self, Head};
 use crate::http1::Malformed;
@@ -113,7 +113,7 @@ async fn handle(
     if let Err((status, reason)) = headers::check(&parts) {
         return close(reply::fail(call, status, flag::BAD_REQUEST, reason));
     }
-    let protocol = match protocol_of(&parts.headers) {
+    let protocol = match call.facts.protocol {
         Protocol::Grpc => Protocol::Grpc,
         _ => speaks,
     };

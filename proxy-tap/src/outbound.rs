@@ -13,7 +13,7 @@ use weir_model::limits;
 
 use crate::applied::Applied;
 use crate::body::{Incoming, ReplyBody};
-use crate::call::{Call, Direction, flag, protocol_of};
+use crate::call::{Call, Direction, flag};
 use crate::config::Protocol;
 use crate::forward::{self, Head};
 use crate::http1::Malformed;
@@ -175,7 +175,7 @@ impl Way<'_> {
         let subset = self.target.subset.as_deref().unwrap_or_default();
         let (key, cookie) = self.key(subset, &parts, caller);
         let is_outside = self.upstream.origin() == Origin::External;
-        let protocol = match protocol_of(&parts.headers) {
+        let protocol = match call.facts.protocol {
             // Whoever was to be spoken to with HTTP/2 may know nothing else.
             Protocol::Http if is_outside && caller.captured && parts.version == Version::HTTP_2 => {
                 Protocol::Http2
@@ -203,16 +203,20 @@ impl Way<'_> {
         call.facts.trace.inject(&mut head.headers);
         self.applied.budget().deposit();
         let retries = self.route.and_then(|route| route.retries.as_ref()).unwrap_or(&self.applied.retries);
-        let source = match self.mirrored(&call, &head, body).await {
-            Ok(source) => source,
-            Err(body) => Source::new(body, &call, retries.attempts > 0),
+        let again = retries.attempts > 0;
+        let source = match self.route {
+            None => Source::new(body, &call, again),
+            Some(route) => match self.mirrored(route, &call, &head, body).await {
+                Ok(source) => source,
+                Err(body) => Source::new(body, &call, again),
+            },
         };
         let patience = match self.route {
             Some(route) => route.patience(self.applied.timeout),
             None => Patience::head(self.applied.timeout),
         };
         let from_start = |bound| call.facts.started + bound;
-        let sending = Sending {
+        let mut sending = Sending {
             proxy: self.proxy,
             upstream: self.upstream,
             applied: self.applied,
@@ -246,8 +250,13 @@ impl Way<'_> {
 
     /// Sends copies where the route says so. They need the whole body, so it is gathered first; one that is longer
     /// than [`limits::RETRY_BODY_BYTES`] by what it says of itself is not copied, and given back.
-    async fn mirrored(&self, call: &Call, head: &Head, body: Incoming) -> Result<Source, Incoming> {
-        let Some(route) = self.route else { return Err(body) };
+    async fn mirrored(
+        &self,
+        route: &Route,
+        call: &Call,
+        head: &Head,
+        body: Incoming,
+    ) -> Result<Source, Incoming> {
         let targets: Vec<&Target> = route.mirrors(&self.proxy.chance).collect();
         if targets.is_empty() {
             return Err(body);

@@ -120,7 +120,7 @@ enum Tried {
 
 impl Sending<'_> {
     /// Sends the request until it is answered or no attempt is left.
-    pub(crate) async fn run(mut self, mut call: Call, mut source: Source) -> Response<ReplyBody> {
+    pub(crate) async fn run(&mut self, mut call: Call, mut source: Source) -> Response<ReplyBody> {
         let Some(mut body) = source.next() else {
             return reply::fail(call, 500, flag::NONE, "the request body is gone");
         };
@@ -236,8 +236,7 @@ impl Sending<'_> {
                 }
             }
         }
-        let now = Instant::now();
-        let of_try = self.retries.per_try.map(|bound| now + bound);
+        let of_try = self.retries.per_try.map(|bound| attempt.started + bound);
         let until = [self.deadline, of_try].into_iter().flatten().min();
         let limits = Some(&self.applied.limits).filter(|_| self.applied.has_limits);
         let sending = endpoint.pool.send(protocol, &self.head, body, limits);
@@ -289,10 +288,16 @@ impl Sending<'_> {
     /// A response is the answer, unless it asks for another attempt: then it may be somebody else's turn. A refusal
     /// of a breaker further on is no reason to ask again.
     fn answered(&self, response: Response<Incoming>, mut attempt: Attempt) -> Tried {
-        let (status, grpc) = (response.status().as_u16(), grpc_status(response.headers()));
+        if self.retries.attempts == 0 {
+            return Tried::Answered(response, attempt);
+        }
+        let is_grpc = self.protocol == Protocol::Grpc;
+        let grpc = if is_grpc { grpc_status(response.headers()) } else { None };
+        let status = response.status().as_u16();
         let ended = Ended::Answer(status, grpc);
-        let asks = self.retries.attempts > 0 && self.retries.may_retry(ended, &self.head.method);
-        if !asks || response.headers().contains_key(REFUSED_HEADER) {
+        if !self.retries.may_retry(ended, &self.head.method)
+            || response.headers().contains_key(REFUSED_HEADER)
+        {
             return Tried::Answered(response, attempt);
         }
         // The breaker hears of it whether or not it is made good elsewhere, and before a pause.

@@ -145,15 +145,12 @@ fn trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
         let _ = input.split_to(2);
         return Ok(Some(HeaderMap::new()));
     }
-    let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") else {
-        let fits = input.len() <= limits::TRAILER_BYTES;
-        return if fits { Ok(None) } else { Err(malformed("trailers too large")) };
-    };
-    if end > limits::TRAILER_BYTES {
+    let end = super::head::end(input, &mut 0)?;
+    if end.unwrap_or(input.len()) > limits::TRAILER_BYTES {
         return Err(malformed("trailers too large"));
     }
-    let raw = input.split_to(end + 4).freeze();
-    super::head::check_lines(&raw)?;
+    let Some(end) = end else { return Ok(None) };
+    let raw = input.split_to(end).freeze();
     let mut fields = [httparse::EMPTY_HEADER; limits::HEADERS];
     let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&raw, &mut fields) else {
         return Err(malformed("bad trailer"));

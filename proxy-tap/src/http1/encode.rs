@@ -70,13 +70,12 @@ pub(crate) fn response(out: &mut BytesMut, parts: &response::Parts, framing: Fra
         Length::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
         Length::UntilClose => {}
     }
-    match parts.headers.get(UPGRADE) {
-        Some(protocol) if parts.status == StatusCode::SWITCHING_PROTOCOLS => upgrade(out, protocol),
-        _ => {
-            if let Some(text) = framing.connection {
-                field(out, b"connection", text.as_bytes());
-            }
-        }
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(protocol) = parts.headers.get(UPGRADE)
+    {
+        upgrade(out, protocol);
+    } else if let Some(text) = framing.connection {
+        field(out, b"connection", text.as_bytes());
     }
     out.put_slice(b"\r\n");
 }

@@ -31,12 +31,22 @@ pub(crate) struct ResponseHead {
     pub(crate) keep_alive: bool,
 }
 
-/// Where the head ends in `input`, if it is complete; `seen` is how much was looked at before.
-fn end(input: &[u8], seen: &mut usize) -> Option<usize> {
-    let from = seen.saturating_sub(3);
-    let found = input[from..].windows(4).position(|four| four == b"\r\n\r\n");
+/// Where lines end with an empty one; `None` where more is to come. Every LF has to follow a CR: a bare one would keep
+/// the end from being found. `seen` is how much was looked at before.
+pub(super) fn end(input: &[u8], seen: &mut usize) -> Result<Option<usize>, Malformed> {
+    while let Some(at) = memchr::memchr(b'\n', &input[*seen..]) {
+        let end = *seen + at + 1;
+        let lines = &input[..end];
+        if !lines.ends_with(b"\r\n") {
+            return Err(malformed("line feed without carriage return"));
+        }
+        if lines.ends_with(b"\r\n\r\n") {
+            return Ok(Some(end));
+        }
+        *seen = end;
+    }
     *seen = input.len();
-    found.map(|at| from + at + 4)
+    Ok(None)
 }
 
 /// Takes a request's head from `input`; `None` where more is to come. `seen` starts at 0 for each head.
@@ -64,11 +74,11 @@ pub(crate) fn request(input: &mut BytesMut, seen: &mut usize) -> Result<Option<R
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| malformed("bad method"))?;
     let target = Uri::from_maybe_shared(raw.slice_ref(target.as_bytes()))
         .map_err(|_| malformed("bad request target"))?;
-    let headers = map(&raw, parsed.headers)?;
-    let (length, keep_alive) = (request_length(&headers, version)?, keep_alive(&headers, version));
-    hosts(&headers, version)?;
+    let (headers, framing) = map(&raw, parsed.headers)?;
+    let (length, keep_alive) = (framing.request_length(version)?, framing.keep_alive(&headers, version));
+    framing.check_host(version)?;
     let expects_continue = version == Version::HTTP_11
-        && headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        && framing.expect.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version, parts.headers) = (method, target, version, headers);
     Ok(Some(RequestHead { parts, length, keep_alive, expects_continue }))
@@ -94,46 +104,23 @@ pub(crate) fn response(
         return Err(malformed("incomplete head"));
     }
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let headers = map(&raw, parsed.headers)?;
-    let length = response_length(&headers, status, method)?;
-    let keep_alive = keep_alive(&headers, version) && length != Length::UntilClose;
+    let (headers, framing) = map(&raw, parsed.headers)?;
+    let length = framing.response_length(status, method)?;
+    let keep_alive = framing.keep_alive(&headers, version) && length != Length::UntilClose;
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.version, parts.headers) = (status, version, headers);
     Ok(Some(ResponseHead { parts, length, keep_alive }))
 }
 
-/// The bytes of a whole head, all of whose lines end as they should.
+/// The bytes of a whole head.
 fn take(input: &mut BytesMut, seen: &mut usize) -> Result<Option<Bytes>, Malformed> {
-    let before = *seen;
-    let Some(end) = end(input, seen) else {
-        // A bare LF would keep the end from ever being found.
-        check_lines(&input[before.saturating_sub(1)..])?;
-        if input.len() > limits::HEADER_BYTES {
-            return Err(Malformed { status: 431, reason: "head too large" });
-        }
-        return Ok(None);
-    };
-    if end > limits::HEADER_BYTES {
+    let end = end(input, seen)?;
+    if end.unwrap_or(input.len()) > limits::HEADER_BYTES {
         return Err(Malformed { status: 431, reason: "head too large" });
     }
-    let raw = input.split_to(end).freeze();
+    let Some(end) = end else { return Ok(None) };
     *seen = 0;
-    check_lines(&raw)?;
-    Ok(Some(raw))
-}
-
-/// Every LF follows a CR.
-pub(super) fn check_lines(bytes: &[u8]) -> Result<(), Malformed> {
-    let mut from = 0;
-    while let Some(at) = memchr::memchr(b'\n', &bytes[from..]) {
-        let at = from + at;
-        // The first byte may be the LF of a CR that was looked at before.
-        if at > 0 && bytes[at - 1] != b'\r' {
-            return Err(malformed("line feed without carriage return"));
-        }
-        from = at + 1;
-    }
-    Ok(())
+    Ok(Some(input.split_to(end).freeze()))
 }
 
 fn refused(error: httparse::Error) -> Malformed {
@@ -153,8 +140,10 @@ fn words(raw: &[u8]) -> usize {
     line.split(|b| *b == b' ').count()
 }
 
-fn map(raw: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
+/// The fields, and those of them that frame the message.
+fn map<'a>(raw: &Bytes, fields: &[httparse::Header<'a>]) -> Result<(HeaderMap, Framing<'a>), Malformed> {
     let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+    let mut framing = Framing::default();
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("bad header name"))?;
         let value = if field.value.is_empty() {
@@ -163,86 +152,126 @@ fn map(raw: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Malfor
             let value = raw.slice_ref(field.value);
             HeaderValue::from_maybe_shared(value).map_err(|_| malformed("bad header value"))?
         };
+        framing.see(&name, field.value);
         headers.append(name, value);
     }
-    Ok(headers)
+    Ok((headers, framing))
 }
 
-fn request_length(headers: &HeaderMap, version: Version) -> Result<Length, Malformed> {
-    match (transfer_encoding(headers)?, content_length(headers)?) {
-        (true, Some(_)) => Err(malformed("content-length beside transfer-encoding")),
-        (true, None) if version == Version::HTTP_10 => Err(malformed("transfer-encoding in HTTP/1.0")),
-        (true, None) => Ok(Length::Chunked),
-        (false, Some(0) | None) => Ok(Length::None),
-        (false, Some(length)) => Ok(Length::Exact(length)),
+/// What a head says about its message and its connection, gathered while its fields are read.
+#[derive(Debug, Default)]
+struct Framing<'a> {
+    content_length: Said<'a>,
+    transfer_encoding: Said<'a>,
+    host: Said<'a>,
+    expect: Option<&'a [u8]>,
+    /// Whether there are options of the connection.
+    connection: bool,
+}
+
+/// The value of a field that must not be there twice.
+#[derive(Debug, Default, Clone, Copy)]
+enum Said<'a> {
+    #[default]
+    Never,
+    Once(&'a [u8]),
+    Again,
+}
+
+impl<'a> Said<'a> {
+    fn say(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Self::Never => Self::Once(value),
+            Self::Once(_) | Self::Again => Self::Again,
+        };
     }
 }
 
-/// RFC 9112 section 6.3.
-fn response_length(headers: &HeaderMap, status: StatusCode, method: &Method) -> Result<Length, Malformed> {
-    let chunked = transfer_encoding(headers)?;
-    let length = content_length(headers)?;
-    let bodyless = status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-        || method == Method::HEAD
-        || (method == Method::CONNECT && status.is_success());
-    match (chunked, length) {
-        _ if bodyless => Ok(Length::None),
-        (true, Some(_)) => Err(malformed("content-length beside transfer-encoding")),
-        (true, None) => Ok(Length::Chunked),
-        (false, Some(0)) => Ok(Length::None),
-        (false, Some(length)) => Ok(Length::Exact(length)),
-        (false, None) => Ok(Length::UntilClose),
+impl<'a> Framing<'a> {
+    fn see(&mut self, name: &HeaderName, value: &'a [u8]) {
+        if *name == CONTENT_LENGTH {
+            self.content_length.say(value);
+        } else if *name == TRANSFER_ENCODING {
+            self.transfer_encoding.say(value);
+        } else if *name == HOST {
+            self.host.say(value);
+        } else if *name == CONNECTION {
+            self.connection = true;
+        } else if *name == EXPECT {
+            self.expect = self.expect.or(Some(value));
+        }
     }
-}
 
-fn transfer_encoding(headers: &HeaderMap) -> Result<bool, Malformed> {
-    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(value) = values.next() else { return Ok(false) };
-    if values.next().is_some() {
-        return Err(malformed("more than one transfer-encoding"));
+    fn request_length(&self, version: Version) -> Result<Length, Malformed> {
+        match (self.is_chunked()?, self.content_length()?) {
+            (true, Some(_)) => Err(malformed("content-length beside transfer-encoding")),
+            (true, None) if version == Version::HTTP_10 => Err(malformed("transfer-encoding in HTTP/1.0")),
+            (true, None) => Ok(Length::Chunked),
+            (false, Some(0) | None) => Ok(Length::None),
+            (false, Some(length)) => Ok(Length::Exact(length)),
+        }
     }
-    if !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err(Malformed { status: 501, reason: "transfer-encoding other than chunked" });
-    }
-    Ok(true)
-}
 
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut values = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(malformed("more than one content-length"));
+    /// RFC 9112 section 6.3.
+    fn response_length(&self, status: StatusCode, method: &Method) -> Result<Length, Malformed> {
+        let (chunked, length) = (self.is_chunked()?, self.content_length()?);
+        let bodyless = status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED
+            || method == Method::HEAD
+            || (method == Method::CONNECT && status.is_success());
+        match (chunked, length) {
+            _ if bodyless => Ok(Length::None),
+            (true, Some(_)) => Err(malformed("content-length beside transfer-encoding")),
+            (true, None) => Ok(Length::Chunked),
+            (false, Some(0)) => Ok(Length::None),
+            (false, Some(length)) => Ok(Length::Exact(length)),
+            (false, None) => Ok(Length::UntilClose),
+        }
     }
-    let digits = value.as_bytes();
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(malformed("bad content-length"));
-    }
-    Ok(Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))))
-}
 
-fn hosts(headers: &HeaderMap, version: Version) -> Result<(), Malformed> {
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) if version == Version::HTTP_11 => Err(malformed("no host")),
-        (None, _) => Ok(()),
-        (Some(_), Some(_)) => Err(malformed("more than one host")),
-        (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
-        (Some(_), None) => Err(malformed("bad host")),
+    fn is_chunked(&self) -> Result<bool, Malformed> {
+        match self.transfer_encoding {
+            Said::Never => Ok(false),
+            Said::Once(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(true),
+            Said::Once(_) => Err(Malformed { status: 501, reason: "transfer-encoding other than chunked" }),
+            Said::Again => Err(malformed("more than one transfer-encoding")),
+        }
+    }
+
+    fn content_length(&self) -> Result<Option<u64>, Malformed> {
+        let digits = match self.content_length {
+            Said::Never => return Ok(None),
+            Said::Once(digits) => digits,
+            Said::Again => return Err(malformed("more than one content-length")),
+        };
+        if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(malformed("bad content-length"));
+        }
+        Ok(Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))))
+    }
+
+    fn check_host(&self, version: Version) -> Result<(), Malformed> {
+        match self.host {
+            Said::Never if version == Version::HTTP_11 => Err(malformed("no host")),
+            Said::Never => Ok(()),
+            Said::Once(host) if is_host(host) => Ok(()),
+            Said::Once(_) => Err(malformed("bad host")),
+            Said::Again => Err(malformed("more than one host")),
+        }
+    }
+
+    fn keep_alive(&self, headers: &HeaderMap, version: Version) -> bool {
+        match version {
+            Version::HTTP_10 => self.connection && names(headers, b"keep-alive"),
+            _ => !(self.connection && names(headers, b"close")),
+        }
     }
 }
 
 /// `uri-host [":" port]`; an empty one is allowed (RFC 9112 section 3.2).
 pub(crate) fn is_host(host: &[u8]) -> bool {
     host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b))
-}
-
-fn keep_alive(headers: &HeaderMap, version: Version) -> bool {
-    match version {
-        Version::HTTP_10 => names(headers, b"keep-alive"),
-        _ => !names(headers, b"close"),
-    }
 }
 
 /// Whether `Connection` has this option.
