@@ -7,6 +7,10 @@ const FIXED64: u32 = 1;
 const LENGTH: u32 = 2;
 const FIXED32: u32 = 5;
 
+/// The tags of the fields of a `KeyValue`.
+const KEY: u8 = 1 << 3 | LENGTH as u8;
+const VALUE: u8 = 2 << 3 | LENGTH as u8;
+
 /// Appends fields of one message to a buffer.
 pub(crate) trait Fields {
     fn varint(&mut self, field: u32, value: u64);
@@ -57,6 +61,13 @@ fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: usize) {
     let lengths = varint_len(key.len() as u64) + varint_len(value as u64);
     let length = 2 + lengths + key.len() + value;
     out.reserve(length + 8);
+    if field < 16 && length < 0x80 {
+        // All numbers take one byte.
+        out.extend_from_slice(&[(field << 3 | LENGTH) as u8, length as u8, KEY, key.len() as u8]);
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(&[VALUE, value as u8]);
+        return;
+    }
     tag(out, field, LENGTH);
     put_varint(out, length as u64);
     out.bytes(1, key.as_bytes());
