@@ -285,8 +285,13 @@ impl Pool {
         }
     }
 
+    /// Whether a connection is there that a request could take.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.workers.iter().any(|worker| !lock(&worker.idle).is_empty() || !worker.shared.is_empty())
+    }
+
     /// Closes a connection that is idle, of whichever worker; whether there is one.
-    fn close_one(&self) -> bool {
+    pub(crate) fn close_one(&self) -> bool {
         self.workers.iter().any(|worker| {
             let idle = lock(&worker.idle).pop();
             idle.is_some() || worker.shared.close_one()

@@ -590,6 +590,7 @@ async fn tick(proxy: Arc<Proxy>, stop: CancellationToken) {
         for upstream in proxy.services.all() {
             upstream.breakers().tick(now);
             upstream.sets().refresh(now);
+            upstream.part();
             if upstream.terms().is_due(now) {
                 upstream.endpoints().iter().for_each(|endpoint| endpoint.pool.expire(now));
             }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use weir_model::policy::destination::Tls;
+use weir_model::policy::destination::{OutlierDetection, Tls};
 use weir_model::{limits, policy};
 
 use crate::applied::Applied;
 use crate::balance::{Ask, End, Load, Pick, Rules, Sets};
-use crate::breaker::{Breakers, Change, Codes, Gate, Outcome, Schedule, View};
+use crate::breaker::{Breakers, Change, Codes, Gate, Outcome, Schedule, Settings, View};
 use crate::call::{Party, Refusal};
 use crate::chance::Chance;
 use crate::config::Protocol;
@@ -26,6 +26,11 @@ use crate::tls::{Identity, Toward};
 const RETIRE_LOOKS: u32 = 20;
 /// … and how long is waited in between. A request looks at it for microseconds.
 const RETIRE_LOOK: Duration = Duration::from_micros(200);
+
+/// Connections to endpoints that are gone which are closed at a time, at least …
+const PARTED: usize = 32;
+/// … and the share of those endpoints that are parted with at a time, so that it does not take for ever.
+const PARTED_SHARE: usize = 16;
 
 /// One replica that requests can go to.
 #[derive(Debug)]
@@ -109,6 +114,8 @@ impl Endpoint {
     }
 }
 
+type Endpoints = Vec<Arc<Endpoint>>;
+
 /// Whether a request may go to the service at all.
 #[derive(Debug)]
 pub(crate) enum Admission {
@@ -166,7 +173,9 @@ pub(crate) struct Upstream {
     applied: ArcSwap<Applied>,
     /// How active checks fare.
     pub(crate) checks: Arc<Checks>,
-    endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    endpoints: ArcSwap<Endpoints>,
+    /// Those that are gone and have connections still.
+    gone: Mutex<Endpoints>,
     ever_had_one: AtomicBool,
     sets: ArcSwap<Sets>,
     /// How it is balanced. Held while sets are made, never on the way of a request.
@@ -194,6 +203,7 @@ impl Upstream {
             checks: Arc::default(),
             connecting,
             endpoints: ArcSwap::default(),
+            gone: Mutex::default(),
             ever_had_one: AtomicBool::new(false),
             sets: ArcSwap::from_pointee(Sets::new(&[], &rules, &schedule, Instant::now())),
             rules: Mutex::new(rules),
@@ -208,6 +218,19 @@ impl Upstream {
             upstream.set(endpoints);
         }
         Arc::new(upstream)
+    }
+
+    /// A service on its own, for benchmarks and tests: no proxy and no policy has it.
+    pub(crate) fn alone(name: &str, endpoints: Vec<policy::Endpoint>) -> Arc<Self> {
+        let settings = Settings {
+            outlier: OutlierDetection::default(),
+            caller: "web".into(),
+            instance: "web-1".into(),
+            service: name.into(),
+            answers: Arc::default(),
+        };
+        let breakers = Breakers::new(settings, Instant::now());
+        Self::new(name, breakers, (Origin::File, endpoints), Connecting::default())
     }
 
     /// Where its endpoints come from.
@@ -297,12 +320,42 @@ impl Upstream {
         }
         let now = Instant::now();
         let sets = Arc::new(Sets::new(&new, &rules, &self.schedule, now));
-        let mut change = change(&old, &new, now);
+        let (come, gone) = difference(&old, &new);
+        let come =
+            come.iter().map(|e| (Arc::clone(&e.party.instance), e.zone.as_str().into(), Arc::clone(&e.gate)));
+        let names = gone.iter().map(|endpoint| Arc::clone(&endpoint.party.instance)).collect();
+        let mut change = Change::new(now, names, come);
         self.breakers().change_endpoints(now, &mut change);
+        self.part_from(gone);
         retire(self.sets.swap(sets));
         self.told.send_replace(true);
         drop(old);
         retire(self.endpoints.swap(new));
+    }
+
+    fn part_from(&self, gone: Endpoints) {
+        let connected = gone.into_iter().filter(|endpoint| endpoint.pool.has_idle());
+        let mut all = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(connected);
+        // The oldest are closed at once where there are more than anybody waits for.
+        let too_many = all.len().saturating_sub(limits::PROXY_ENDPOINTS);
+        all.drain(..too_many);
+    }
+
+    /// Closes connections to endpoints that are gone, some of them at a time: thousands at once would hold up whoever is
+    /// at their other ends.
+    pub(crate) fn part(&self) {
+        let mut all = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = PARTED.max(all.len() / PARTED_SHARE);
+        while left > 0
+            && let Some(endpoint) = all.last()
+        {
+            if endpoint.pool.close_one() {
+                left -= 1;
+            } else {
+                all.pop();
+            }
+        }
     }
 
     /// Balances by these rules from now on.
@@ -370,20 +423,13 @@ impl Upstream {
     }
 }
 
-/// What the breakers have to be told where `new` follows `old`.
-fn change(old: &[Arc<Endpoint>], new: &[Arc<Endpoint>], now: Instant) -> Change {
-    fn set(all: &[Arc<Endpoint>]) -> HashSet<*const Endpoint> {
-        all.iter().map(Arc::as_ptr).collect()
-    }
-    let (before, after) = (set(old), set(new));
-    let gone = old.iter().filter(|endpoint| !after.contains(&Arc::as_ptr(endpoint)));
-    let come = new.iter().filter(|endpoint| !before.contains(&Arc::as_ptr(endpoint)));
-    let gone = gone.map(|endpoint| Arc::clone(&endpoint.party.instance)).collect();
-    Change::new(
-        now,
-        gone,
-        come.map(|e| (Arc::clone(&e.party.instance), e.zone.as_str().into(), Arc::clone(&e.gate))),
-    )
+/// Those that come and those that go where `new` follows `old`.
+fn difference(old: &Endpoints, new: &Endpoints) -> (Endpoints, Endpoints) {
+    let not_in = |all: &Endpoints, others: &Endpoints| -> Endpoints {
+        let others: HashSet<_> = others.iter().map(Arc::as_ptr).collect();
+        all.iter().filter(|endpoint| !others.contains(&Arc::as_ptr(endpoint))).cloned().collect()
+    };
+    (not_in(new, old), not_in(old, new))
 }
 
 /// Drops what was replaced, when no request looks at it any more: whoever is the last to let go of thousands of
@@ -396,3 +442,6 @@ fn retire<T>(old: Arc<T>) {
         std::thread::sleep(RETIRE_LOOK);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_model::policy;
-use weir_model::policy::destination::OutlierDetection;
 
 use super::{Ask, Rules, Sets};
-use crate::breaker::{Breakers, Change, Schedule, Settings};
+use crate::breaker::{Change, Schedule};
 use crate::chance::{Chance, mix};
-use crate::upstream::{Connecting, Endpoint, Origin, Upstream};
+use crate::upstream::{Endpoint, Upstream};
 
 /// A service with endpoints that nobody connects to.
 #[derive(Debug)]
@@ -25,20 +24,7 @@ pub struct BalanceBench {
 impl BalanceBench {
     /// A service of so many endpoints of weights 1, 2 and 3 in three zones, the caller's preferred.
     pub fn new(balancer: policy::Balancer, endpoints: usize) -> Self {
-        let settings = Settings {
-            outlier: OutlierDetection::default(),
-            caller: "web".into(),
-            instance: "web-1".into(),
-            service: "payments".into(),
-            answers: Arc::default(),
-        };
-        let upstream = Upstream::new(
-            "payments",
-            Breakers::new(settings, Instant::now()),
-            (Origin::Registry, vec![]),
-            Connecting::default(),
-        );
-        upstream.set((0..endpoints).map(endpoint).collect());
+        let upstream = Upstream::alone("payments", (0..endpoints).map(endpoint).collect());
         let mut rules = Rules { balancer, zone: "z0".to_owned(), ..Rules::default() };
         rules.locality.prefer = true;
         upstream.balance_by(rules.clone());

@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_model::policy;
 
-use super::{Answers, Breakers, Kind, Outcome, Settings};
-use crate::upstream::{Connecting, Origin};
+use super::{Kind, Outcome};
 use crate::upstream::{Endpoint, Upstream};
 
 /// An upstream whose requests never leave the process.
@@ -20,25 +19,12 @@ pub struct Subject {
 impl Subject {
     /// An upstream of so many endpoints.
     pub fn new(endpoints: usize) -> Self {
-        let settings = Settings {
-            outlier: policy::destination::OutlierDetection::default(),
-            caller: "checkout".into(),
-            instance: "checkout-1".into(),
-            service: "payments".into(),
-            answers: Arc::new(Answers::default()),
-        };
         let told = |i| policy::Endpoint {
             instance: format!("payments-{i:08x}"),
             address: format!("127.0.0.1:{}", i + 1),
             ..policy::Endpoint::default()
         };
-        let fixed = (0..endpoints).map(told).collect();
-        let upstream = Upstream::new(
-            "payments",
-            Breakers::new(settings, Instant::now()),
-            (Origin::File, fixed),
-            Connecting::default(),
-        );
+        let upstream = Upstream::alone("payments", (0..endpoints).map(told).collect());
         let endpoints = upstream.endpoints().iter().map(Arc::clone).collect();
         Self { upstream, endpoints }
     }

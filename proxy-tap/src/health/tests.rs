@@ -15,12 +15,10 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use weir_model::hint::BreakerState;
 use weir_model::policy;
-use weir_model::policy::destination::OutlierDetection;
 use weir_model::policy::{Length, Protocol};
 
 use super::*;
-use crate::breaker::{Breakers, Kind, Outcome, Settings};
-use crate::upstream::{Connecting, Origin};
+use crate::breaker::{Kind, Outcome};
 
 /// A server of HTTP/1.1 and HTTP/2 whose answer tests change.
 struct Server {
@@ -137,22 +135,6 @@ fn told(instance: &str, address: SocketAddr, protocol: Protocol) -> policy::Endp
     }
 }
 
-fn upstream(endpoints: Vec<policy::Endpoint>) -> Arc<Upstream> {
-    let settings = Settings {
-        outlier: OutlierDetection::default(),
-        caller: "web".into(),
-        instance: "web-1".into(),
-        service: "payments".into(),
-        answers: Arc::default(),
-    };
-    Upstream::new(
-        "payments",
-        Breakers::new(settings, Instant::now()),
-        (Origin::File, endpoints),
-        Connecting::default(),
-    )
-}
-
 fn policy(kind: CheckKind) -> HealthCheck {
     HealthCheck {
         kind,
@@ -178,7 +160,8 @@ struct Checked {
 
 impl Checked {
     fn start(policy: HealthCheck, endpoints: Vec<policy::Endpoint>) -> Self {
-        let (upstream, checks, stop) = (upstream(endpoints), Arc::default(), CancellationToken::new());
+        let (upstream, checks, stop) =
+            (Upstream::alone("payments", endpoints), Arc::default(), CancellationToken::new());
         let chance = Arc::new(Chance::new(1, "t"));
         let task =
             tokio::spawn(run(Arc::clone(&upstream), policy, Arc::clone(&checks), chance, stop.clone()));

@@ -1,24 +1,10 @@
 //! What an upstream does with a change of its endpoints or its rules.
 
 use super::*;
-use crate::breaker::{Breakers, Settings};
-use crate::upstream::{Connecting, Origin, Upstream};
-use weir_model::policy::destination::OutlierDetection;
+use crate::upstream::Upstream;
 
 fn upstream(told: Vec<policy::Endpoint>) -> Arc<Upstream> {
-    let settings = Settings {
-        outlier: OutlierDetection::default(),
-        caller: "web".into(),
-        instance: "web-1".into(),
-        service: "payments".into(),
-        answers: Arc::default(),
-    };
-    let upstream = Upstream::new(
-        "payments",
-        Breakers::new(settings, Instant::now()),
-        (Origin::File, told),
-        Connecting::default(),
-    );
+    let upstream = Upstream::alone("payments", told);
     upstream.balance_by(Rules { balancer: Balancer::RoundRobin, ..Rules::default() });
     upstream
 }
