@@ -10,6 +10,7 @@
 //! endpoints it knows and breaks by what it sees itself. It reads no clock and no environment.
 
 pub mod config;
+mod descriptors;
 mod doors;
 mod drain;
 /// For fuzzing alone.
@@ -72,6 +73,7 @@ pub use balance::bench::BalanceBench;
 #[doc(hidden)]
 pub use breaker::measure as measure_breaker;
 pub use config::{Config, ConfigMistake, LogFilter, ProxyArgs};
+pub use descriptors::make_room;
 pub use run::{Running, StartError, beside, start};
 pub use takeover::TakeoverError;
 #[doc(hidden)]

@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 use weir_model::{Clock, UnixNanos};
-use weir_proxy_tap::{Config, LogFilter, ProxyArgs, Running, beside, start};
+use weir_proxy_tap::{Config, LogFilter, ProxyArgs, Running, beside, make_room, start};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,6 +34,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(error) = make_room() {
+        tracing::warn!(%error, "no more open files than the limit in force allows");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (runtime, beside) = match runtime.and_then(|runtime| Ok((runtime, beside()?))) {
         Ok(both) => both,

@@ -8,6 +8,9 @@ pub(super) fn run(args: weir_proxy_tap::ProxyArgs) -> anyhow::Result<()> {
         super::Usage(format!("the proxy cannot start:\n{}", lines.join("\n")))
     })?;
     let log = telemetry::start_proxy_log();
+    if let Err(error) = weir_proxy_tap::make_room() {
+        tracing::warn!(%error, "no more open files than the limit in force allows");
+    }
     let beside = Some(weir_proxy_tap::beside()?);
     let config = weir_proxy_tap::Config { log: Some(log), beside, ..config };
     super::on_client_runtime(async move {
