@@ -97,7 +97,7 @@ impl Protocol {
 }
 
 /// One replica of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Endpoint {
     /// Names it; its address where none is given.

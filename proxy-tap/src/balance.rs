@@ -45,9 +45,12 @@ use probes::Probes;
 use crate::breaker::Schedule;
 use crate::chance::{Chance, mix};
 use crate::upstream::Endpoint;
+use crate::worker;
 
-/// After how long a request counts who is healthy, where the tick of the breakers has not.
+/// After how long a request counts who is healthy, where the tick of the breakers has not …
 const STALE: Duration = Duration::from_millis(150);
+/// … which does it every so often for each endpoint there is: counting takes a thousandth of that.
+const FRESH: Duration = Duration::from_micros(50);
 
 /// The endpoint of an attempt.
 #[derive(Debug)]
@@ -101,6 +104,12 @@ impl Sets {
         }
     }
 
+    /// Counts who is healthy, where that was done long ago.
+    pub(crate) fn tick(&self, now: Instant) {
+        self.all.tick(now);
+        self.subsets.iter().for_each(|(_, set)| set.tick(now));
+    }
+
     /// Counts who is healthy.
     pub(crate) fn refresh(&self, now: Instant) {
         self.all.refresh(now);
@@ -117,6 +126,8 @@ pub(crate) struct Set {
     groups: Vec<Group>,
     probes: Probes,
     epoch: Instant,
+    /// Nanoseconds for which a count is good.
+    fresh_ns: u64,
     /// Nanoseconds from the epoch to when who is healthy was counted …
     counted: AtomicU64,
     /// … and to when the last one that is new is so no more.
@@ -133,7 +144,7 @@ impl Set {
     ) -> Self {
         let distribution = rules.distribution();
         let mut by_standing = BTreeMap::new();
-        for endpoint in endpoints {
+        for endpoint in worker::giving_way(endpoints) {
             let told = endpoint.told.load();
             if let Some((standing, place_weight)) = rules.standing(distribution, &told) {
                 let group = by_standing.entry(standing).or_insert_with(|| (place_weight, Vec::new()));
@@ -163,6 +174,7 @@ impl Set {
             groups,
             probes: Probes::new(Arc::clone(schedule), now),
             epoch: now,
+            fresh_ns: FRESH.as_nanos() as u64 * endpoints.len() as u64,
             counted: AtomicU64::new(0),
             warm_until: AtomicU64::new(0),
         };
@@ -180,7 +192,7 @@ impl Set {
     /// threshold of 0). `None` where nobody is left.
     pub(crate) fn pick(&self, ask: &Ask<'_>, chance: &Chance, now: Instant) -> Option<Pick> {
         let (at, counted) = (self.ns(now), self.counted.load(Ordering::Relaxed));
-        if at.saturating_sub(counted) > STALE.as_nanos() as u64
+        if at.saturating_sub(counted) > (STALE.as_nanos() as u64).max(2 * self.fresh_ns)
             && self.counted.compare_exchange(counted, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.refresh(now);
@@ -205,6 +217,13 @@ impl Set {
             found => found,
         };
         Some(Pick { endpoint: Arc::clone(endpoint?), probe: false })
+    }
+
+    /// Counts again if that was long ago.
+    fn tick(&self, now: Instant) {
+        if self.ns(now).saturating_sub(self.counted.load(Ordering::Relaxed)) >= self.fresh_ns {
+            self.refresh(now);
+        }
     }
 
     /// Counts who is healthy and shares the traffic out among the groups.

@@ -111,6 +111,8 @@ pub(crate) struct Breakers {
     endpoints: Targets,
     ledger: Ledger,
     compared: Instant,
+    /// When a tick collects what requests counted without a lock.
+    collects: Instant,
 }
 
 impl Breakers {
@@ -124,6 +126,7 @@ impl Breakers {
             endpoints: Targets::default(),
             ledger: Ledger::default(),
             compared: now,
+            collects: now,
         }
     }
 
@@ -220,8 +223,11 @@ impl Breakers {
 
     /// Time has gone by.
     pub(crate) fn tick(&mut self, now: Instant) {
-        self.collect(now);
-        if now.saturating_duration_since(self.compared) >= self.settings.outlier.interval.0 {
+        let compares = now.saturating_duration_since(self.compared) >= self.settings.outlier.interval.0;
+        if compares || now >= self.collects {
+            self.collect(now);
+        }
+        if compares {
             self.compared = now;
             self.compare(now);
         }

@@ -74,7 +74,8 @@ pub use balance::bench::BalanceBench;
 pub use breaker::measure as measure_breaker;
 pub use config::{Config, ConfigMistake, LogFilter, ProxyArgs};
 pub use descriptors::make_room;
-pub use run::{Running, StartError, beside, start};
+pub use run::{Running, StartError, start};
 pub use takeover::TakeoverError;
 #[doc(hidden)]
 pub use telemetry::measure;
+pub use worker::beside;

@@ -38,9 +38,6 @@ use crate::trace::Share;
 use crate::upstream::{Connecting, Endpoint, Origin, Upstream};
 use crate::{headers, mesh, sources, worker};
 
-/// By how much the nice value of what is no request is above that of requests: a third of their weight.
-const LESS: i32 = 5;
-
 /// How often breakers look at the clock.
 const BREAKER_TICK: Duration = Duration::from_millis(100);
 
@@ -484,22 +481,6 @@ impl Running {
     }
 }
 
-/// A thread for everything that is no request ([`Config::beside`]), until the process ends. It gives way to those that
-/// serve, and so do the threads that it begins.
-pub fn beside() -> io::Result<Handle> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let handle = runtime.handle().clone();
-    let run = move || {
-        // Where the kernel does not allow it, they are equals.
-        if let Ok(nice) = rustix::process::getpriority_process(None) {
-            let _ = rustix::process::setpriority_process(None, nice + LESS);
-        }
-        runtime.block_on(std::future::pending::<()>());
-    };
-    std::thread::Builder::new().name("beside".to_owned()).spawn(run)?;
-    Ok(handle)
-}
-
 /// Does what spawns tasks and makes sockets on another runtime, if there is one.
 fn enter<T>(beside: Option<&Handle>, start: impl FnOnce() -> T) -> T {
     let _entered = beside.map(Handle::enter);
@@ -539,6 +520,8 @@ fn assemble(
         ..Party::default()
     });
     let now = Instant::now();
+    // The services have them from here on.
+    let fixed = std::mem::take(&mut config.endpoints);
     let observe = Observe {
         exporting,
         sampled: Share::of(config.trace_sampling.fraction()),
@@ -558,7 +541,7 @@ fn assemble(
         peer: headers::peer_value(&identity),
         tap: Tap::with(Arc::clone(&identity), clock.clone(), observe),
         mirror: Mirrors::default(),
-        sources: Sources::default(),
+        sources: Sources::new(&fixed),
         buckets: Buckets::new(now),
         policy: ArcSwap::from_pointee(std::mem::take(&mut config.policy)),
         mesh: mesh::Status::default(),
@@ -567,8 +550,11 @@ fn assemble(
         chance,
         config,
     });
+    for (name, endpoints) in fixed {
+        proxy.services.add(&name, Origin::File, endpoints, &proxy);
+    }
     let configured = proxy.config.outbound.iter().map(|outbound| &outbound.name);
-    for name in configured.chain(proxy.config.endpoints.keys()).chain(proxy.config.resolve.keys()) {
+    for name in configured.chain(proxy.config.resolve.keys()) {
         proxy.services.get_or_add(name, &proxy);
     }
     for service in &proxy.policy().services {
@@ -589,10 +575,11 @@ async fn tick(proxy: Arc<Proxy>, stop: CancellationToken) {
         let now = Instant::now();
         for upstream in proxy.services.all() {
             upstream.breakers().tick(now);
-            upstream.sets().refresh(now);
+            upstream.sets().tick(now);
             upstream.part();
             if upstream.terms().is_due(now) {
-                upstream.endpoints().iter().for_each(|endpoint| endpoint.pool.expire(now));
+                let endpoints = upstream.endpoints();
+                worker::giving_way(endpoints.iter()).for_each(|endpoint| endpoint.pool.expire(now));
             }
         }
     }

@@ -14,9 +14,8 @@ use crate::upstream::{Origin, Upstream};
 /// Where a service is found, by the first that knows it, and its endpoints where they are listed. The file of
 /// endpoints goes before all else.
 pub(crate) fn source(host: &str, proxy: &Proxy) -> (Origin, Vec<policy::Endpoint>) {
-    match (proxy.services.get(host), proxy.config.endpoints.get(host)) {
-        (Some(known), _) if known.origin() == Origin::File => (Origin::File, vec![]),
-        (None, Some(fixed)) => (Origin::File, fixed.clone()),
+    match proxy.services.get(host) {
+        Some(known) if known.origin() == Origin::File => (Origin::File, vec![]),
         _ => beside_file(host, proxy),
     }
 }

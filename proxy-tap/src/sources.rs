@@ -36,6 +36,8 @@ const CERTIFICATES: Duration = Duration::from_secs(2);
 pub(crate) struct Sources {
     dns: Mutex<Vec<(Arc<str>, Arc<dns::Status>)>>,
     pub(crate) file: Arc<file::Status>,
+    /// What the file of endpoints said at the start.
+    listed: file::Known,
     policy_mistakes: AtomicUsize,
     /// Changes of the file of endpoints, by which services may have come to another source.
     moved: AtomicUsize,
@@ -44,6 +46,11 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
+    /// Sources of which the file said this when it was read first.
+    pub(crate) fn new(endpoints: &config::Services) -> Self {
+        Self { listed: file::known(endpoints), ..Self::default() }
+    }
+
     /// The services that are found by the DNS.
     pub(crate) fn names(&self) -> Vec<(Arc<str>, Arc<dns::Status>)> {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -73,7 +80,7 @@ impl Sources {
 pub(crate) fn run(proxy: &Arc<Proxy>, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(resolve(Arc::clone(proxy), tasks.clone(), stop.clone()));
     if let Some(path) = proxy.config.endpoints_file.clone() {
-        let known = proxy.config.endpoints.clone();
+        let known = proxy.sources.listed.clone();
         let owner = Arc::clone(proxy);
         let apply = move |name: &str, endpoints: Option<Vec<_>>| {
             services::listed(name, endpoints, &owner);

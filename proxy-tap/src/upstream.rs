@@ -21,6 +21,7 @@ use crate::dial::Dialled;
 use crate::health::Checks;
 use crate::pool::{Pool, Terms};
 use crate::tls::{Identity, Toward};
+use crate::worker;
 
 /// How often it is looked whether what was replaced is still in use …
 const RETIRE_LOOKS: u32 = 20;
@@ -28,9 +29,9 @@ const RETIRE_LOOKS: u32 = 20;
 const RETIRE_LOOK: Duration = Duration::from_micros(200);
 
 /// Connections to endpoints that are gone which are closed at a time, at least …
-const PARTED: usize = 32;
+const PARTED: usize = 16;
 /// … and the share of those endpoints that are parted with at a time, so that it does not take for ever.
-const PARTED_SHARE: usize = 16;
+const PARTED_SHARE: usize = 64;
 
 /// One replica that requests can go to.
 #[derive(Debug)]
@@ -301,7 +302,7 @@ impl Upstream {
         let old = self.endpoints.load_full();
         let by_name: HashMap<&str, _> = old.iter().map(|e| (&*e.party.instance, e)).collect();
         let known = |told: &policy::Endpoint| by_name.get(told.instance.as_str()).filter(|e| e.is(told));
-        let new = told.into_iter().map(|told| match known(&told) {
+        let new = worker::giving_way(told).map(|told| match known(&told) {
             Some(same) => {
                 if **same.told.load() != told {
                     same.told.store(Arc::new(told));
@@ -326,15 +327,16 @@ impl Upstream {
         let names = gone.iter().map(|endpoint| Arc::clone(&endpoint.party.instance)).collect();
         let mut change = Change::new(now, names, come);
         self.breakers().change_endpoints(now, &mut change);
-        self.part_from(gone);
         retire(self.sets.swap(sets));
         self.told.send_replace(true);
         drop(old);
         retire(self.endpoints.swap(new));
+        self.part_from(gone);
     }
 
     fn part_from(&self, gone: Endpoints) {
-        let connected = gone.into_iter().filter(|endpoint| endpoint.pool.has_idle());
+        let connected: Endpoints =
+            worker::giving_way(gone).filter(|endpoint| endpoint.pool.has_idle()).collect();
         let mut all = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(connected);
         // The oldest are closed at once where there are more than anybody waits for.
@@ -352,6 +354,7 @@ impl Upstream {
         {
             if endpoint.pool.close_one() {
                 left -= 1;
+                std::thread::yield_now();
             } else {
                 all.pop();
             }

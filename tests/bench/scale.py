@@ -116,12 +116,11 @@ def measure(folder, seconds):
     memory = lambda: group.memory("VmRSS") / 2**20
     report = {"idle": memory(), "most": 0, "updates": {kind: [] for kind in KINDS}}
     load = loading(entrance, seconds)
-    while load.poll() is None:
-        report["most"] = max(report["most"], memory())
-        time.sleep(0.2)
-    report["quiet"] = json.loads(load.stdout.read())
-    load = loading(entrance, seconds)
-    time.sleep(1)
+
+    def watch():
+        while load.poll() is None:
+            report["most"] = max(report["most"], memory())
+            time.sleep(0.2)
 
     def change():
         before = updates(admin)
@@ -138,6 +137,10 @@ def measure(folder, seconds):
 
     # A thread of its own may be nice: what changes files and reads pages is not to hold up what is measured.
     with ThreadPoolExecutor(initializer=be_nice) as aside:
+        aside.submit(watch).result()
+        report["quiet"] = json.loads(load.stdout.read())
+        load = loading(entrance, seconds)
+        time.sleep(1)
         aside.submit(change).result()
     report["changing"] = json.loads(load.communicate()[0])
     group.close()

@@ -106,6 +106,9 @@ pub(super) fn config(proxy: &Proxy) -> Value {
     let config = &proxy.config;
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    let services = proxy.services.all();
+    let listed = services.iter().filter(|one| one.origin() == Origin::File);
+    let listed = listed.map(|one| (one.name.to_string(), one.endpoints().len().into()));
     let outbound = |to: &Outbound| json!({ "name": to.name, "listen": to.listen.to_string() });
     json!({
         "service": config.service,
@@ -122,8 +125,7 @@ pub(super) fn config(proxy: &Proxy) -> Value {
         "advertise": config.advertise,
         "protocol": config.protocol.name(),
         "outbound": config.outbound.iter().map(outbound).collect::<Vec<_>>(),
-        "static_endpoints": config.endpoints.iter().map(|(name, all)| (name.clone(), all.len().into()))
-            .collect::<serde_json::Map<_, Value>>(),
+        "static_endpoints": listed.collect::<serde_json::Map<_, Value>>(),
         "collector": config.collector,
         "admin": text(config.admin),
         "balancer": config.balancer.name(),

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use tokio::time::Instant;
 
 use crate::run::Proxy;
+use crate::worker;
 
 /// All samples of one metric after another, as the format wants them.
 struct Page(String);
@@ -190,7 +191,7 @@ fn breakers(page: &mut Page, proxy: &Proxy) {
     let name = "weir_proxy_breaker_state";
     page.metric(name, "gauge", "1 for the state that a breaker is in; the edge has an empty endpoint.");
     for (upstream, views) in &all {
-        for view in views {
+        for view in worker::giving_way(views) {
             let endpoint = view.endpoint.as_deref().unwrap_or_default();
             let cause = view.cause.unwrap_or("");
             let labels = [
@@ -205,7 +206,7 @@ fn breakers(page: &mut Page, proxy: &Proxy) {
     let name = "weir_proxy_breaker_share";
     page.metric(name, "gauge", "Share of normal traffic that a breaker lets through.");
     for (upstream, views) in &all {
-        for view in views {
+        for view in worker::giving_way(views) {
             let endpoint = view.endpoint.as_deref().unwrap_or_default();
             page.sample(name, &[("service", &*upstream.name), ("endpoint", endpoint)], view.share);
         }

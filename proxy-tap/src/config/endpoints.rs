@@ -13,9 +13,11 @@ use std::io::Read as _;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use weir_model::limits;
 
 use super::{ConfigMistake, Endpoint, Protocol};
+use crate::worker;
 
 /// Endpoints by service.
 pub(crate) type Services = BTreeMap<String, Vec<Endpoint>>;
@@ -50,6 +52,27 @@ struct Written {
     protocol: String,
     weight: Option<i64>,
     priority: Option<i64>,
+}
+
+/// The endpoints of one service. There may be thousands, and they are read while requests are served.
+struct List(Vec<Written>);
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+        impl<'de> Visitor<'de> for Elements {
+            type Value = Vec<Written>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of endpoints")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<Written>, A::Error> {
+                worker::giving_way(std::iter::from_fn(|| elements.next_element().transpose())).collect()
+            }
+        }
+        deserializer.deserialize_seq(Elements).map(List)
+    }
 }
 
 /// The content of the file, or what keeps it from being read.
@@ -99,14 +122,14 @@ pub(crate) fn is_label((name, value): (&String, &String)) -> bool {
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
-    let written: BTreeMap<String, Vec<Written>> = serde_json::from_slice(bytes).map_err(|error| {
+    let written: BTreeMap<String, List> = serde_json::from_slice(bytes).map_err(|error| {
         let expected =
             format!("JSON of the form {{\"service\": [{{\"address\": \"host:port\"}}]}} ({error})");
         vec![Problem { path: String::new(), expected, got: String::new() }]
     })?;
     let mut problems = Vec::new();
     let mut all = BTreeMap::new();
-    for (service, list) in written {
+    for (service, List(list)) in written {
         let mut problem = |at: &str, expected: &str, got: &str| {
             let path = format!("#{service}{at}");
             problems.push(Problem { path, expected: expected.to_owned(), got: got.to_owned() });
@@ -119,7 +142,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
         }
         let mut endpoints: Vec<Endpoint> = Vec::with_capacity(list.len());
         let mut names = HashSet::with_capacity(list.len());
-        for (i, written) in list.into_iter().enumerate() {
+        for (i, written) in worker::giving_way(list).enumerate() {
             if !is_authority(&written.address) {
                 problem(&format!("[{i}].address"), "host:port", &written.address);
             }

@@ -5,6 +5,8 @@
 //! as one that is written to. Every half minute it is read whatever the look says, because a clock too coarse
 //! for two changes in a row hides the second. What it says counts, not that it was touched.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,17 +53,24 @@ impl Status {
     }
 }
 
+/// What is known of the file: a hash of each service's endpoints.
+pub(crate) type Known = BTreeMap<String, u64>;
+
+/// What is to be known of `services`.
+pub(crate) fn known(services: &Services) -> Known {
+    services.iter().map(|(service, endpoints)| (service.clone(), hash(endpoints))).collect()
+}
+
 /// Watches `file` until `stop`. `apply` is told of each service whose endpoints differ from `known`, and later from
 /// what it was told last: its endpoints, or `None` where the file does not name it any more, which is not the same
 /// as an empty list: then others may say where it is.
 pub(crate) async fn run(
     file: PathBuf,
-    known: Services,
+    mut known: Known,
     apply: impl Fn(&str, Option<Vec<Endpoint>>),
     status: Arc<Status>,
     stop: CancellationToken,
 ) {
-    let mut known = known;
     let mut last = Last::default();
     let mut read_at: Option<Instant> = None;
     loop {
@@ -81,8 +90,7 @@ pub(crate) async fn run(
             None => {}
             Some(Ok(services)) => {
                 status.read(Vec::new());
-                tell(&known, &services, &apply);
-                known = services;
+                known = tell(&known, services, &apply);
                 status.took.record(begun.elapsed());
             }
             Some(Err(mut mistakes)) => {
@@ -103,16 +111,20 @@ pub(crate) async fn run(
     }
 }
 
-/// Tells the difference.
-fn tell(before: &Services, now: &Services, apply: &impl Fn(&str, Option<Vec<Endpoint>>)) {
-    for (service, endpoints) in now.iter().filter(|(service, list)| before.get(*service) != Some(list)) {
+/// Tells the difference; what is known then.
+fn tell(before: &Known, services: Services, apply: &impl Fn(&str, Option<Vec<Endpoint>>)) -> Known {
+    let now = known(&services);
+    for (service, endpoints) in
+        services.into_iter().filter(|(service, _)| before.get(service) != now.get(service))
+    {
         tracing::info!(service, endpoints = endpoints.len(), "the file of endpoints changed");
-        apply(service, Some(endpoints.clone()));
+        apply(&service, Some(endpoints));
     }
     for service in before.keys().filter(|service| !now.contains_key(*service)) {
         tracing::info!(service, "the file of endpoints does not name it any more");
         apply(service, None);
     }
+    now
 }
 
 /// By which a changed file is known.
@@ -137,7 +149,7 @@ impl Last {
         }
         self.seen = seen;
         let (content, bytes) = match config::read(path) {
-            Ok(bytes) => (Ok(hash(&bytes)), bytes),
+            Ok(bytes) => (Ok(hash(&bytes[..])), bytes),
             Err(mistakes) => (Err(mistakes), Vec::new()),
         };
         if self.content.as_ref() == Some(&content) {
@@ -152,10 +164,9 @@ impl Last {
     }
 }
 
-fn hash(bytes: &[u8]) -> u64 {
-    use std::hash::Hasher as _;
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write(bytes);
+fn hash(of: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -348,7 +348,7 @@ async fn without_the_task_everybody_is_healthy() {
 
 /// The state of the first endpoint's breaker.
 fn state(checked: &Checked) -> BreakerState {
-    checked.upstream.breakers().views(Instant::now())[1].state
+    checked.upstream.breaker_views(Instant::now())[1].state
 }
 
 #[tokio::test]

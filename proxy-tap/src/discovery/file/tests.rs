@@ -23,7 +23,7 @@ impl Watched {
         let (status, stop) = (Arc::<Status>::default(), CancellationToken::new());
         let path = folder.path().join("endpoints.json");
         std::fs::write(&path, content).unwrap();
-        let known = config::services(&path, content.as_bytes()).unwrap();
+        let known = known(&config::services(&path, content.as_bytes()).unwrap());
         let apply = move |service: &str, endpoints| tell.send((service.to_owned(), endpoints)).unwrap();
         let task = tokio::spawn(run(path, known, apply, Arc::clone(&status), stop.clone()));
         Self { folder, told, status, stop, task }
