@@ -21,8 +21,9 @@ demo: build ## a small mesh on this machine: watch it, break it, see it heal
 build: ui ## the binaries `weir` and `weir-proxy`, for development
 	WEIR_UI_STRICT=1 $(CARGO) build --workspace --bins
 
-release: ui ## the binaries, optimised
+release: ui ## the binaries, optimised; `weir-proxy` with a profile of its own
 	WEIR_UI_STRICT=1 $(CARGO) build --workspace --bins --release
+	$(CARGO) build --package weir-proxy-tap --bin weir-proxy --profile proxy
 
 ui: $(UI)/dist/build-info.json ## the web app's bundle
 
@@ -57,6 +58,7 @@ lint: $(UI)/node_modules/.package-lock.json ## formatting and lints, warnings ar
 
 bench: ## the figures of BENCHMARKS.md, measured here
 	$(CARGO) build --workspace --bins --release
+	$(CARGO) build --package weir-proxy-tap --bin weir-proxy --profile proxy
 	tests/bench.sh
 	$(CARGO) bench --workspace --bench ingest
 

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 built=$(realpath "${CARGO_TARGET_DIR:-target}")
-export WEIR=$built/release/weir
+export WEIR=$built/release/weir WEIR_PROXY=$built/proxy/weir-proxy
 scratch=$(mktemp -d "${BENCH_DIR:-/tmp}/weir-bench.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 

@@ -9,7 +9,7 @@
 //!    and end when they stay silent, HTTP/2 connections say GOAWAY, tunnels and TCP go on.
 //! 3. `drained`: what was left has been cut.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub(crate) struct Drain {
     pub(crate) rest: CancellationToken,
     /// The admin page, which ends with the rest or when another process answers for it.
     admin: CancellationToken,
+    /// Another process answers for it.
+    succeeded: AtomicBool,
     /// The listeners that drain, each until its last connection has ended.
     pub(crate) listeners: TaskTracker,
 }
@@ -71,6 +73,7 @@ impl Drain {
             listening: CancellationToken::new(),
             cut: CancellationToken::new(),
             admin: rest.child_token(),
+            succeeded: AtomicBool::new(false),
             rest,
             listeners: TaskTracker::new(),
         })
@@ -87,6 +90,7 @@ impl Drain {
             tracing::info!(why = why.name(), "the proxy takes its leave");
         }
         if why == Why::Successor {
+            self.succeeded.store(true, Ordering::SeqCst);
             // Each connection that is accepted now would have to find another way soon.
             self.admin.cancel();
             self.listening.cancel();
@@ -102,7 +106,7 @@ impl Drain {
     /// Whether whoever asks at the proxy's address for readiness is told to go elsewhere: not where a successor
     /// serves that address.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.leave.is_cancelled() || (self.admin.is_cancelled() && !self.rest.is_cancelled())
+        !self.leave.is_cancelled() || self.succeeded.load(Ordering::SeqCst)
     }
 
     /// The stage, as it is told.

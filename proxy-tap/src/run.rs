@@ -353,21 +353,14 @@ impl Handing {
     /// Lets the process before go, and waits for the next.
     async fn complete(self, held: Vec<Held>, drain: &Arc<Drain>) -> Result<(), StartError> {
         let Self { path, predecessor, mut offer } = self;
-        let succeeds = predecessor.is_some();
+        // Before the process before is told to leave: it removes the socket if that is still its own by then, and must
+        // not find it so and remove this one's.
+        offer.open().map_err(|source| StartError::Takeover { path, source })?;
         if let Some(predecessor) = predecessor {
             predecessor.serving().await;
         }
-        match offer.open() {
-            Ok(()) => {
-                let drain = Arc::clone(drain);
-                tokio::spawn(async move { offer.run(held, &drain).await });
-            }
-            // Nobody else serves by now.
-            Err(error) if succeeds => {
-                tracing::error!(%error, "the next process cannot take over from this one")
-            }
-            Err(source) => return Err(StartError::Takeover { path, source }),
-        }
+        let drain = Arc::clone(drain);
+        tokio::spawn(async move { offer.run(held, &drain).await });
         Ok(())
     }
 }

@@ -202,6 +202,18 @@ async fn echo() -> SocketAddr {
     address
 }
 
+/// Whether a GOAWAY said that the request was not taken.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_go_away() && error.is_remote())
+}
+
+/// What comes of an exchange that may hang.
+async fn in_time<T>(exchange: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut));
+    timeout(DEADLINE / 2, exchange).await.unwrap_or_else(late)
+}
+
 /// Callers that never rest, and what they have to say.
 #[derive(Default)]
 struct Load {
@@ -234,7 +246,7 @@ impl Load {
 
     async fn on_new_connections(self: Arc<Self>, address: SocketAddr, path: &str) {
         while !self.stop.load(Ordering::Relaxed) {
-            let answer = ask(address, "GET", path).await;
+            let answer = in_time(ask(address, "GET", path)).await;
             self.record(path, answer.map(|answer| answer.status).map_err(|error| error.to_string()));
             sleep(Duration::from_millis(1)).await;
         }
@@ -253,7 +265,7 @@ impl Load {
                     }
                 },
             };
-            let answer = exchange(&mut stream, "GET", "/2").await;
+            let answer = in_time(exchange(&mut stream, "GET", "/2")).await;
             if answer.as_ref().is_ok_and(|answer| !answer.closes) {
                 kept = Some(stream);
             }
@@ -272,14 +284,14 @@ impl Load {
             tokio::spawn(connection);
             while !self.stop.load(Ordering::Relaxed) && sender.ready().await.is_ok() {
                 let request = Request::get("http://payments/1").body(Empty::<Bytes>::new()).unwrap();
-                let answer = match sender.send_request(request).await {
-                    Ok(answer) => answer,
-                    Err(error) if error.is_canceled() => {
+                let answer = match timeout(DEADLINE / 2, sender.send_request(request)).await {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(error)) if error.is_canceled() || is_unprocessed(&error) => {
                         self.again.fetch_add(1, Ordering::Relaxed);
                         break;
                     }
-                    Err(error) => {
-                        self.record("http2", Err(format!("{error:?}")));
+                    failed => {
+                        self.record("http2", Err(format!("{failed:?}")));
                         break;
                     }
                 };
@@ -317,7 +329,14 @@ async fn three_takeovers_under_load_lose_nothing() {
     load.goes_on(300).await;
     for workers in ["2", "1", "2"] {
         let next = place.taking_over(workers).await;
-        assert_eq!((next.payments, next.admin), (payments, admin), "the same listeners");
+        let said = |process: &Process| process.lines.lock().unwrap().join("\n");
+        assert_eq!(
+            (next.payments, next.admin),
+            (payments, admin),
+            "the same listeners; it said\n{}\nand the one before\n{}",
+            said(&next),
+            said(&serving)
+        );
         load.goes_on(300).await;
         assert!(serving.ended().await.success(), "{:?}", serving.lines.lock().unwrap());
         load.goes_on(100).await;

@@ -1,8 +1,9 @@
 """A proxy with 10,000 endpoints and 1,000 routes: what it takes, and what a change of them costs and holds up.
 
 The endpoints are addresses of 127.0.0.0/8 behind which one backend listens. The load is 500 requests/s, each timed from
-the moment it was due, first with nothing changed and then with a change every second: of one endpoint, of all weights,
-of half of the endpoints, of the routes. After each the metrics page is read, which has rows for every endpoint.
+the moment it was due: at the backend itself, which shows what the machine does to them, then through the proxy with
+nothing changed, then with a change every second: of one endpoint, of all weights, of half of the endpoints, of the
+routes. After each the metrics page is read, which has rows for every endpoint.
 """
 
 import json
@@ -115,6 +116,8 @@ def measure(folder, seconds):
     time.sleep(1)
     memory = lambda: group.memory("VmRSS") / 2**20
     report = {"idle": memory(), "most": 0, "updates": {kind: [] for kind in KINDS}}
+    load = loading(address, seconds)
+    report["backend"] = json.loads(load.communicate()[0])
     load = loading(entrance, seconds)
 
     def watch():
@@ -151,7 +154,7 @@ def measure(folder, seconds):
 def show(reports):
     print(f"{'':16}{'p50':>8}{'p99.9':>8}{'max':>8}{'generator late, max':>21}  ms", flush=True)
     for report in reports:
-        for phase in ("quiet", "changing"):
+        for phase in ("backend", "quiet", "changing"):
             of, late = report[phase]["latency_us"], report[phase]["lateness_us"]
             cells = "".join(f"{of[name] / 1e3:8.2f}" for name in ("p50", "p999", "max"))
             print(f"{phase:16}{cells}{late['max'] / 1e3:21.2f}", flush=True)
