@@ -170,9 +170,8 @@ impl Tap {
         let logs = self.logs(facts, class);
         let wanted = u64::from(spans) + u64::from(logs);
         if wanted > 0 && self.admit(wanted) {
+            shard.encode(facts);
             let Shard { spans: to_spans, logs: to_logs, attributes, .. } = &mut *shard;
-            attributes.clear();
-            span::attributes(attributes, facts);
             if spans {
                 span::encode(&mut to_spans.bytes, facts, took, attributes);
                 to_spans.count += 1;

@@ -9,9 +9,13 @@ use weir_model::limits;
 use super::edges::Edges;
 use super::istio::{self, Requests};
 use super::series::Place;
+use super::span;
 use super::spare::Spare;
 use crate::call::{Direction, Facts, Party, Security, Speaks};
 use crate::chance::mix;
+
+/// Sets up to which what is fixed of each is kept, some 300 bytes.
+const FIXED: usize = 1_024;
 
 /// Encoded spans or log records.
 #[derive(Debug, Default)]
@@ -54,7 +58,31 @@ pub(super) struct Handle {
 #[derive(Debug)]
 struct Known {
     place: Place,
+    fixed: Option<Fixed>,
     _peer: Arc<Party>,
+}
+
+/// Attributes that need not be encoded for each request.
+#[derive(Debug)]
+struct Fixed {
+    /// Where the requests went; of one set it is hardly ever another.
+    address: Option<Arc<str>>,
+    bytes: Box<[u8]>,
+}
+
+impl Fixed {
+    fn of(facts: &Facts) -> Self {
+        let mut bytes = Vec::with_capacity(512);
+        span::fixed(&mut bytes, facts);
+        Self { address: facts.address.clone(), bytes: bytes.into() }
+    }
+
+    fn is_of(&self, facts: &Facts) -> bool {
+        match (&self.address, &facts.address) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        }
+    }
 }
 
 impl Handle {
@@ -94,8 +122,25 @@ impl Shard {
         if self.known.len() >= limits::PROXY_METRIC_HANDLES {
             self.known.clear();
         }
-        self.known.insert(handle, Known { place, _peer: Arc::clone(istio::peer(facts)) });
+        self.known.insert(handle, Known { place, fixed: None, _peer: Arc::clone(istio::peer(facts)) });
         place
+    }
+
+    /// Encodes the attributes of a request whose set is known.
+    pub(super) fn encode(&mut self, facts: &Facts) {
+        self.attributes.clear();
+        let keeps = self.known.len() <= FIXED;
+        let known = self.known.get_mut(&Handle::of(facts)).filter(|_| keeps);
+        let fixed = match known {
+            Some(known) => {
+                if !known.fixed.as_ref().is_some_and(|fixed| fixed.is_of(facts)) {
+                    known.fixed = None;
+                }
+                known.fixed.get_or_insert_with(|| Fixed::of(facts))
+            }
+            None => &Fixed::of(facts),
+        };
+        span::attributes(&mut self.attributes, facts, &fixed.bytes);
     }
 
     /// The set at a place.

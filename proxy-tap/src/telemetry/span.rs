@@ -59,8 +59,9 @@ pub(super) fn encode(out: &mut Vec<u8>, facts: &Facts, took: Duration, attribute
     });
 }
 
-/// Appends the attributes that spans and access logs share, in the field of a span.
-pub(super) fn attributes(out: &mut Vec<u8>, facts: &Facts) {
+/// Appends the attributes that spans and access logs share, in the field of a span; `fixed` are those that [`fixed`]
+/// made.
+pub(super) fn attributes(out: &mut Vec<u8>, facts: &Facts, fixed: &[u8]) {
     let path = path(facts);
     out.text_attribute(FIELD, "http.request.method", method(&facts.method).unwrap_or("_OTHER"));
     if method(&facts.method).is_none() {
@@ -76,6 +77,24 @@ pub(super) fn attributes(out: &mut Vec<u8>, facts: &Facts) {
         }
         None => {}
     }
+    out.extend_from_slice(fixed);
+    if let Some(address) = facts.peer_address {
+        let ip = Short::ip(address.ip());
+        out.text_attribute(FIELD, "client.address", ip.as_str());
+        if facts.direction == Direction::Inbound {
+            out.text_attribute(FIELD, "network.peer.address", ip.as_str());
+        }
+    }
+    out.int_attribute(FIELD, "http.request.body.size", to_i64(facts.request_bytes()));
+    out.int_attribute(FIELD, "http.response.body.size", to_i64(facts.response_bytes));
+    if facts.protocol == Protocol::Grpc {
+        rpc(out, path, facts);
+    }
+    put_rare(out, facts);
+}
+
+/// Appends those that are the same for all requests of one metric's set to one address.
+pub(super) fn fixed(out: &mut Vec<u8>, facts: &Facts) {
     out.extend_from_slice(parties::client(&facts.client));
     out.extend_from_slice(parties::server(&facts.server));
     out.text_attribute(FIELD, attr::RESPONSE_FLAGS, facts.flags);
@@ -85,25 +104,12 @@ pub(super) fn attributes(out: &mut Vec<u8>, facts: &Facts) {
         out.text_attribute(FIELD, attr::CLIENT_PRINCIPAL, &facts.client.principal);
         out.text_attribute(FIELD, attr::SERVER_PRINCIPAL, &facts.server.principal);
     }
-    if let Some(address) = facts.address.as_deref() {
-        put_address(out, address, facts.direction);
-    }
-    if let Some(address) = facts.peer_address {
-        let ip = Short::ip(address.ip());
-        out.text_attribute(FIELD, "client.address", ip.as_str());
-        if facts.direction == Direction::Inbound {
-            out.text_attribute(FIELD, "network.peer.address", ip.as_str());
-        }
-    }
     if facts.status > 0 {
         out.int_attribute(FIELD, "http.response.status_code", facts.status.into());
     }
-    out.int_attribute(FIELD, "http.request.body.size", to_i64(facts.request_bytes()));
-    out.int_attribute(FIELD, "http.response.body.size", to_i64(facts.response_bytes));
-    if facts.protocol == Protocol::Grpc {
-        rpc(out, path, facts);
+    if let Some(address) = facts.address.as_deref() {
+        put_address(out, address, facts.direction);
     }
-    put_rare(out, facts);
 }
 
 /// Those that few requests have.

@@ -214,6 +214,34 @@ fn a_call_leaves_a_client_span_with_opentelemetrys_names() {
 }
 
 #[test]
+fn a_call_to_another_address_or_with_another_end_says_so() {
+    let tap = tap();
+    let calls =
+        [("10.0.0.7:8443", 200), ("10.0.0.8:8443", 200), ("10.0.0.7:8443", 503), ("10.0.0.7:8443", 200)];
+    let (mut before, payments) = (facts(), facts().server);
+    for (address, status) in calls {
+        if before.address.as_deref() != Some(address) {
+            before.address = Some(address.into());
+        }
+        let (address, server) = (before.address.clone(), Arc::clone(&payments));
+        tap.call(&Facts { address, server, status, ..facts() }, TOOK);
+    }
+    tap.collect(START, false);
+    let said = |attributes: &[KeyValue]| {
+        let all = texts(attributes);
+        (
+            format!("{}:{}", all["server.address"], all["server.port"]),
+            all["http.response.status_code"].parse().unwrap(),
+        )
+    };
+    let sent = Sent::of(&tap);
+    let spans: Vec<(String, u16)> = sent.spans.iter().map(|span| said(&span.attributes)).collect();
+    let logs: Vec<_> = sent.logs.iter().map(|log| said(&log.attributes)).collect();
+    assert_eq!(spans, calls.map(|(address, status)| (address.to_owned(), status)));
+    assert_eq!(logs, spans);
+}
+
+#[test]
 fn a_span_says_what_is_rare_where_it_is_known() {
     let tap = tap();
     let facts = Facts {
