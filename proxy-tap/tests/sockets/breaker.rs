@@ -1,5 +1,8 @@
 //! The proxy's own breaking, by what it sees itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::Method;
 use serde_json::Value;
 use weir_proxy_tap::{Config, Running};
@@ -37,6 +40,43 @@ async fn an_endpoint_that_fails_five_times_in_a_row_gets_nothing_but_probes() {
         (&endpoints["endpoints"][0]["share"], &endpoints["endpoints"][1]["share"]),
         (&0.0.into(), &1.0.into())
     );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_every_other_request_is_told_from_its_peers() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let bad = App::start(move |_| {
+        let n = asked.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(answer(if n.is_multiple_of(2) { 500 } else { 200 }, ""))
+    })
+    .await;
+    let good = [App::always(200, "").await, App::always(200, "").await, App::always(200, "").await];
+    // A success rate below the mean by one standard deviation: 1, 1, 1 and 0.5 have 0.875 and 0.217.
+    let policy = r#"
+        [[service]]
+        host = "payments"
+        [service.destination]
+        balancer = "round_robin"
+        [service.destination.outlier_detection]
+        interval = "500ms"
+        base_ejection_time = "60s"
+        consecutive_5xx_errors = 0
+        compare_with_peers = false
+        success_rate = { minimum_hosts = 4, request_volume = 4, stdev_factor = 1000 }
+        "#;
+    let policy = toml::from_str(policy).unwrap();
+    let endpoints = cart(&[bad.address, good[0].address, good[1].address, good[2].address]);
+    let proxy = start(Config { policy, local_breaker: true, ..endpoints }).await;
+    until("its ejection", async || {
+        for _ in 0..20 {
+            get(to_payments(&proxy), "/").await;
+        }
+        (breaker(&proxy, "p1").await["state"] == "open").then_some(())
+    })
+    .await;
+    for peer in ["p2", "p3", "p4"] {
+        assert_eq!(breaker(&proxy, peer).await["state"], "closed");
+    }
 }
 
 #[tokio::test]

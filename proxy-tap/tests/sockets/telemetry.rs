@@ -7,6 +7,7 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::io::AsyncWriteExt;
@@ -58,6 +59,10 @@ async fn a_call_through_two_proxies_is_one_trace_of_client_and_server() {
     let receiving = start(at(collector.address, payments(app.address))).await;
     let calling = start(at(collector.address, cart(&[receiving.inbound.unwrap()]))).await;
     assert_eq!(get(to_payments(&calling), "/orders/7").await.status, 200);
+    let page = page(&calling, "/metrics").await;
+    let bounds = page.lines().filter(|line| line.starts_with("istio_request_duration_milliseconds_bucket"));
+    let bounds = bounds.filter_map(|line| line.split("le=\"").nth(1)?.split('"').next()?.parse::<f64>().ok());
+    assert!(bounds.filter(|bound| *bound < 5.0).count() >= 4, "classic buckets are fine below 5 ms: {page}");
     // The last telemetry goes out before the end.
     calling.shutdown().await;
     receiving.shutdown().await;
@@ -76,13 +81,13 @@ async fn a_call_through_two_proxies_is_one_trace_of_client_and_server() {
     assert_eq!(traceparent, format!("00-{}-{}-01", hex(&server.trace_id), hex(&server.span_id)));
     assert_eq!(sent::<ExportLogsServiceRequest>(&collector, LOGS).len(), 2);
     let metrics = sent::<ExportMetricsServiceRequest>(&collector, METRICS);
-    let names: std::collections::BTreeSet<_> = metrics
+    let metrics: Vec<_> = metrics
         .into_iter()
         .flat_map(|request| request.resource_metrics)
         .flat_map(|resource| resource.scope_metrics)
         .flat_map(|scope| scope.metrics)
-        .map(|metric| metric.name)
         .collect();
+    let names: std::collections::BTreeSet<_> = metrics.iter().map(|metric| metric.name.clone()).collect();
     let expected = [
         "istio_build",
         "istio_request_bytes",
@@ -92,6 +97,14 @@ async fn a_call_through_two_proxies_is_one_trace_of_client_and_server() {
         "weir_edge_duration_seconds",
     ];
     assert!(names.iter().map(String::as_str).eq(expected), "{names:?}");
+    // Classic histograms, and native ones, whose buckets fit whatever comes.
+    let is = |name: &str, kind: fn(&Data) -> bool| {
+        metrics.iter().any(|metric| metric.name == name && metric.data.as_ref().is_some_and(kind))
+    };
+    assert!(is("istio_request_duration_milliseconds", |data| matches!(data, Data::Histogram(_))));
+    for name in ["istio_request_duration_milliseconds", "weir_edge_duration_seconds"] {
+        assert!(is(name, |data| matches!(data, Data::ExponentialHistogram(_))), "{name}: {metrics:?}");
+    }
 }
 
 #[tokio::test]

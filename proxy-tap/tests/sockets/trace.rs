@@ -1,6 +1,8 @@
 //! W3C trace context on the wire: continued where there is one, started where there is none.
 
 use http::Method;
+use weir_model::policy::Percent;
+use weir_proxy_tap::Config;
 
 use crate::support::*;
 
@@ -55,4 +57,46 @@ async fn a_trace_is_started_where_the_request_brings_no_valid_one() {
         traces.insert(context[1].clone());
     }
     assert_eq!(traces.len(), 3, "each request its own trace");
+}
+
+#[tokio::test]
+async fn the_share_of_traces_that_begin_here_is_sampled_and_a_callers_decision_stands() {
+    let app = App::always(200, "").await;
+    for (share, flags) in [(Percent::ALL, "-01"), (Percent::default(), "-00")] {
+        let proxy = start(Config { trace_sampling: share, ..cart(&[app.address]) }).await;
+        get(to_payments(&proxy), "/").await;
+        let begun = app.seen().pop().unwrap();
+        assert!(begun.header("traceparent").unwrap().ends_with(flags), "{begun:?}");
+        for decided in ["-00", "-01"] {
+            let parent = format!("00-{}-{}{decided}", "7".repeat(32), "8".repeat(16));
+            let asked = request(Method::GET, "/").header("traceparent", parent).body(empty()).unwrap();
+            ask(to_payments(&proxy), asked).await;
+            let continued = app.seen().pop().unwrap();
+            assert!(continued.header("traceparent").unwrap().ends_with(decided), "{continued:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn b3_is_continued_in_the_form_in_which_it_came() {
+    let app = App::always(200, "").await;
+    let proxy = start(cart(&[app.address])).await;
+    let single = format!("{TRACE}-{SPAN}-1");
+    let asked = request(Method::GET, "/").header("b3", single).body(empty()).unwrap();
+    ask(to_payments(&proxy), asked).await;
+    let seen = app.seen().pop().unwrap();
+    let own = fields(&seen);
+    assert_eq!((&*own[1], &*own[3]), (TRACE, "01"));
+    assert_eq!(seen.header("b3").unwrap(), format!("{TRACE}-{}-1-{SPAN}", own[2]));
+    assert_eq!(seen.header("x-b3-traceid"), None);
+
+    let several = request(Method::GET, "/").header("x-b3-traceid", TRACE).header("x-b3-spanid", SPAN);
+    let asked = several.header("x-b3-sampled", "0").body(empty()).unwrap();
+    ask(to_payments(&proxy), asked).await;
+    let seen = app.seen().pop().unwrap();
+    let own = fields(&seen);
+    assert_eq!((&*own[1], &*own[3]), (TRACE, "00"));
+    let told = ["x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "b3"]
+        .map(|name| seen.header(name));
+    assert_eq!(told, [Some(TRACE), Some(&*own[2]), Some(SPAN), Some("0"), None]);
 }
