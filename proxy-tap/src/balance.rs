@@ -49,7 +49,7 @@ use crate::worker;
 
 /// After how long a request counts who is healthy, where the tick of the breakers has not …
 const STALE: Duration = Duration::from_millis(150);
-/// … which does it every so often for each endpoint there is: counting takes a thousandth of that.
+/// … which does it every so often for each endpoint there is: counting takes less than a hundredth of that.
 const FRESH: Duration = Duration::from_micros(50);
 
 /// The endpoint of an attempt.

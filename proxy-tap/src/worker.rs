@@ -18,8 +18,8 @@ pub(crate) fn current() -> usize {
     CURRENT.get()
 }
 
-/// A thread for everything that is no request ([`Config::beside`](crate::Config::beside)), until the process ends. It gives way to those that
-/// serve, and so do the threads that it begins.
+/// A thread for everything that is no request ([`Config::beside`](crate::Config::beside)), until the process ends. It
+/// gives way to those that serve, and so do the threads that it begins.
 pub fn beside() -> io::Result<Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
