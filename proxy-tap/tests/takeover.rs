@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything here may take before the test fails.
@@ -31,6 +32,8 @@ struct Process {
     payments: SocketAddr,
     admin: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Ends with the last line.
+    reading: JoinHandle<()>,
 }
 
 /// What the processes of one test share.
@@ -82,7 +85,7 @@ impl Place {
         };
         let ready = timeout(DEADLINE, reading).await.unwrap();
         let kept = Arc::clone(&lines);
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             while let Ok(Some(line)) = stderr.next_line().await {
                 kept.lock().unwrap().push(line);
             }
@@ -91,7 +94,7 @@ impl Place {
             let found = ready.split(' ').find_map(|word| word.strip_prefix(what)).unwrap();
             found.parse().unwrap()
         };
-        Process { child, payments: at("outbound=payments="), admin: at("admin="), lines }
+        Process { child, payments: at("outbound=payments="), admin: at("admin="), lines, reading }
     }
 
     async fn taking_over(&self, workers: &str) -> Process {
@@ -105,8 +108,14 @@ impl Process {
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 
+    /// Waits until it has ended and all its lines are there.
     async fn ended(&mut self) -> ExitStatus {
-        let ended = timeout(DEADLINE, self.child.wait()).await;
+        let ending = async {
+            let status = self.child.wait().await;
+            (&mut self.reading).await.unwrap();
+            status
+        };
+        let ended = timeout(DEADLINE, ending).await;
         ended.unwrap_or_else(|_| panic!("still there: {:?}", self.lines.lock().unwrap())).unwrap()
     }
 
