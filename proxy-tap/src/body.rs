@@ -8,12 +8,13 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
-use tokio::time::{Instant, Sleep, sleep_until};
+use http_body_util::{BodyExt, Full};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use weir_model::limits;
 
 use crate::attempt::Ending;
@@ -25,6 +26,9 @@ use crate::http1::{Malformed, server};
 use crate::pool::Stream;
 use crate::telemetry::Messages;
 use crate::tunnel::Tunnel;
+
+/// How long an endpoint may take to say that a body has ended all of which it has sent.
+const END: Duration = Duration::from_secs(1);
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +76,12 @@ impl Body for Incoming {
             Self::Broken => Poll::Ready(Some(Err(BodyError::Truncated))),
             Self::Request(body) => Pin::new(body).poll_frame(cx),
             Self::Response(body) => Pin::new(body).poll_frame(cx),
-            Self::Http2(body, _) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map(proper_trailers).map_err(BodyError::from))),
+            Self::Http2(body, _) => match std::task::ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                Some(frame) => Poll::Ready(Some(frame.map(proper_trailers).map_err(BodyError::from))),
+                // A reset without an error is no end (RFC 9113 section 8.1), unless one came before it.
+                None if !body.is_end_stream() => Poll::Ready(Some(Err(BodyError::Truncated))),
+                None => Poll::Ready(None),
+            },
         }
     }
 
@@ -322,6 +329,15 @@ impl ReplyBody {
             return Self::Observed { body, ending: None, end: None };
         }
         Self::Observed { body, ending: Some(ending), end: end.map(|end| Box::pin(sleep_until(end))) }
+    }
+
+    /// Its bytes are passed on, and whoever reads them needs no more. An endpoint may say over HTTP/2 that they were
+    /// the last with a frame of its own: a stream that is dropped before that is reset, and its call not whole.
+    pub(crate) fn let_end(mut self) {
+        if matches!(&self, Self::Observed { body: body @ Incoming::Http2(..), .. } if !body.is_end_stream()) {
+            let rest = async move { while let Some(Ok(_)) = self.frame().await {} };
+            tokio::spawn(timeout(END, rest));
+        }
     }
 }
 

@@ -132,6 +132,12 @@ impl Conn {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
+    /// Bytes that wait to be sent; of those that are encrypted already only that there are some.
+    pub(crate) fn unsent(&self) -> usize {
+        let encrypted = matches!(&self.io, Io::Tls(tls) if tls.get_ref().1.wants_write());
+        self.output.len() + usize::from(encrypted)
+    }
+
     /// Writes `output`.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {

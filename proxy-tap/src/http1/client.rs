@@ -106,12 +106,13 @@ pub(crate) async fn send(
             return Err(Unanswered { error, body });
         }
     };
+    // One that is taken to its end and not sent to its end goes on beside the response.
+    let upload = upload.filter(|_| length != Length::None);
     let ResponseHead { parts, length, keep_alive } = received;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Response::from_parts(parts, Incoming::Upgraded(client)));
     }
     client.served = client.served.saturating_add(1);
-    let upload = upload.filter(|upload| !upload.writer.is_ended());
     let decoder = Decoder::new(length);
     let mut body = ResponseBody { client: Some(client), decoder, upload, keep_alive, home: Arc::clone(home) };
     if decoder.is_done() {

@@ -207,10 +207,6 @@ impl Writer {
         }
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Bytes that wait to be written beside the connection's own.
     pub(crate) fn held(&self) -> usize {
         self.data.len()

@@ -43,11 +43,46 @@ struct Shared {
     request: u64,
     /// The caller waits for a word before it sends the body.
     owes_continue: bool,
+    /// Who reads the body and waits for more of it.
+    reader: Option<Waker>,
     /// Who reads the connection on when the body is over.
     owner: Option<Waker>,
 }
 
+impl Shared {
+    /// Whoever still reads the request's body gets to know that there is no more of it.
+    fn forget_request(&mut self) {
+        self.request += 1;
+        wake(&mut self.reader);
+    }
+
+    /// Ready when the caller is gone. What it sends early waits for its turn.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.body.is_done() {
+            self.owner = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        // Nobody else reads now.
+        while self.conn.input.len() < limits::HEADER_BYTES {
+            match ready!(self.conn.poll_fill(cx)) {
+                Ok(n) if n > 0 => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+}
+
 type Handle = Arc<Mutex<Shared>>;
+
+/// The connection's end, however it comes: it is closed even where somebody still holds a request's body.
+struct Owner(Handle);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        drop(take_conn(&self.0));
+    }
+}
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,33 +104,35 @@ enum Next {
 
 /// Serves a connection until it ends, or until `stop` and the end of what was begun.
 pub(crate) async fn serve<S: Service>(conn: Conn, service: S, stop: impl Future<Output = ()>) {
-    let shared = Arc::new(Mutex::new(Shared {
+    let owner = Owner(Arc::new(Mutex::new(Shared {
         conn,
         body: Decoder::Done,
         request: 0,
         owes_continue: false,
+        reader: None,
         owner: None,
-    }));
+    })));
+    let shared = &owner.0;
     let mut stop = pin!(stop);
     let mut timer = pin!(sleep_until(Instant::now() + IDLE));
     loop {
-        let head = match read_head(&shared, timer.as_mut(), stop.as_mut()).await {
+        let head = match read_head(shared, timer.as_mut(), stop.as_mut()).await {
             Ok(Some(head)) => head,
             Ok(None) => return,
             Err(malformed) => {
                 service.malformed(malformed);
-                refuse(&shared, malformed).await;
-                return linger(&shared).await;
+                refuse(shared, malformed).await;
+                return linger(shared).await;
             }
         };
         let asked = Asked { version: head.parts.version, head: head.parts.method == Method::HEAD };
-        let (request, keep_alive) = begin(&shared, head);
-        let Some(response) = answer(&shared, &service, request).await else { return };
+        let (request, keep_alive) = begin(shared, head);
+        let Some(response) = answer(shared, &service, request).await else { return };
         let keep_alive = keep_alive && !is_stopped(stop.as_mut()).await;
-        let next = respond(&shared, response, asked, keep_alive, timer.as_mut()).await;
+        let next = respond(shared, response, asked, keep_alive, timer.as_mut()).await;
         match next {
             Next::Serve => {}
-            Next::Close => return linger(&shared).await,
+            Next::Close => return linger(shared).await,
             Next::Gone => return,
         }
     }
@@ -143,15 +180,16 @@ async fn read_head(
         }
         if !begun {
             let now = Instant::now();
-            let quiet = *silent_since.get_or_insert(now) + QUIET;
+            let since = *silent_since.get_or_insert(now);
+            let quiet = since + QUIET;
             if stop.as_mut().poll(cx).is_ready() {
                 if now >= quiet {
                     return Poll::Ready(Ok(None));
                 }
                 timer.as_mut().reset(quiet);
-            } else if timer.deadline() < now + IDLE / 2 {
-                // A timer that is due later is only moved when it fires: most requests come long before.
-                timer.as_mut().reset(now + IDLE);
+            } else if timer.deadline() <= now && now < since + IDLE {
+                // It is only moved when it fires: most requests come long before.
+                timer.as_mut().reset(since + IDLE);
             }
         }
         ready!(timer.as_mut().poll(cx));
@@ -188,19 +226,7 @@ async fn answer<S: Service>(
         if let Poll::Ready(response) = call.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
-        let mut shared = lock(shared);
-        if !shared.body.is_done() {
-            shared.owner = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        // Nobody else reads now. What comes early waits for its turn; the end means that nobody waits.
-        while shared.conn.input.len() < limits::HEADER_BYTES {
-            match ready!(shared.conn.poll_fill(cx)) {
-                Ok(n) if n > 0 => {}
-                _ => return Poll::Ready(None),
-            }
-        }
-        Poll::Pending
+        lock(shared).poll_gone(cx).map(|()| None)
     })
     .await
 }
@@ -215,8 +241,8 @@ async fn respond(
 ) -> Next {
     let (mut parts, mut body) = response.into_parts();
     let closes = parts.headers.remove(CONNECTION).is_some_and(|value| value == "close");
-    // A body that nobody read ends the connection, unless the rest is short.
-    let mut keep_alive = keep_alive && !closes && abandon(shared);
+    // A body that nobody reads ends the connection, unless the rest is short.
+    let mut keep_alive = keep_alive && !closes && (is_read(shared) || abandon(shared));
     if let ReplyBody::Tunnel(tunnel) = body {
         let framing = Framing { length: Length::UntilClose, head_only: false, connection: None };
         encode::response(&mut lock(shared).conn.output, &parts, framing);
@@ -242,6 +268,9 @@ async fn respond(
     encode::response(&mut lock(shared).conn.output, &parts, framing);
     let length = if asked.head { Length::None } else { length };
     let written = write_body(shared, &mut body, length, timer).await;
+    if written {
+        body.let_end();
+    }
     match written {
         true if keep_alive && abandon(shared) => Next::Serve,
         true => Next::Close,
@@ -270,8 +299,12 @@ async fn write_body(
             }
             Poll::Pending => {}
         }
+        let mut shared = lock(shared);
+        if shared.poll_gone(cx).is_ready() {
+            return Poll::Ready(false);
+        }
         // The time counts while the caller takes nothing, not while the endpoint has nothing.
-        let left = lock(shared).conn.output.len() + writer.held();
+        let left = shared.conn.unsent() + writer.held();
         if left == 0 {
             waiting = None;
             return Poll::Pending;
@@ -285,9 +318,18 @@ async fn write_body(
     .await
 }
 
+/// Whether somebody has the request's body and may read on.
+fn is_read(shared: &Handle) -> bool {
+    Arc::strong_count(shared) > 1
+}
+
 /// Whether the rest of the request body is read away, so that another request can follow.
 fn abandon(shared: &Handle) -> bool {
     let mut guard = lock(shared);
+    if guard.body.is_done() {
+        return true;
+    }
+    guard.forget_request();
     let Shared { conn, body, .. } = &mut *guard;
     let mut cx = Context::from_waker(Waker::noop());
     let mut budget = limits::DRAIN_BYTES;
@@ -349,7 +391,7 @@ async fn linger(shared: &Handle) {
 /// The connection for itself: its requests are over.
 fn take_conn(shared: &Handle) -> Conn {
     let mut guard = lock(shared);
-    guard.request += 1;
+    guard.forget_request();
     guard.conn.take()
 }
 
@@ -378,7 +420,7 @@ impl Body for RequestBody {
         if guard.request != self.request {
             return Poll::Ready(Some(Err(BodyError::Truncated)));
         }
-        let Shared { conn, body, owes_continue, owner, .. } = &mut *guard;
+        let Shared { conn, body, owes_continue, reader, owner, .. } = &mut *guard;
         loop {
             match body.decode(&mut conn.input)? {
                 Decoded::Data(data) => {
@@ -400,7 +442,14 @@ impl Body for RequestBody {
                 // Small, and the caller waits for it.
                 let _ = conn.poll_flush(cx)?;
             }
-            if ready!(conn.poll_fill(cx))? == 0 {
+            let Poll::Ready(filled) = conn.poll_fill(cx) else {
+                match reader {
+                    Some(known) => known.clone_from(cx.waker()),
+                    None => *reader = Some(cx.waker().clone()),
+                }
+                return Poll::Pending;
+            };
+            if filled? == 0 {
                 return Poll::Ready(Some(Err(BodyError::Truncated)));
             }
         }

@@ -12,6 +12,7 @@ mod health;
 mod hostile;
 mod http2;
 mod mesh;
+mod overlap;
 mod policy;
 mod retry;
 mod sources;

@@ -306,3 +306,56 @@ async fn a_server_that_goes_away_after_its_answer_is_reached_anew() {
         assert_eq!(get(proxy.inbound.unwrap(), "/").await.status, 200);
     }
 }
+
+/// The last frame of data need not say that it is the last: an empty one may follow, or trailers.
+#[tokio::test]
+async fn an_end_that_comes_after_the_last_byte_makes_no_response_a_broken_one() {
+    let said: [fn(u32) -> Vec<u8>; 2] = [
+        |stream| frame(DATA, END_STREAM, stream, b""),
+        |stream| headers(WHOLE, stream, &[("x-checksum", "1")]),
+    ];
+    for end in said {
+        let proxy = before(move |stream| {
+            let head = headers(END_HEADERS, stream, &[(":status", "200"), ("content-length", "5")]);
+            [head, frame(DATA, NONE, stream, b"hello"), end(stream)].concat()
+        })
+        .await;
+        for answer in each(&proxy, Method::GET).await {
+            assert_eq!((answer.status, answer.text()), (200, "hello"));
+        }
+        until("both calls to be good ones", async || {
+            let good = metric(&proxy, "istio_requests_total", &["response_flags=\"-\""]).await;
+            (good > 1.5).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Which says that a server needs no more of the request (RFC 9113 section 8.1), and not that its response is whole.
+#[tokio::test]
+async fn a_reset_without_an_error_ends_no_body_that_has_not_ended() {
+    let proxy = before(|stream| {
+        let head = headers(END_HEADERS, stream, &[(":status", "200")]);
+        [head, frame(DATA, NONE, stream, b"half"), rst(stream, 0)].concat()
+    })
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(proxy.inbound.unwrap()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("the end");
+    assert!(!answer.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&answer));
+
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let proxy = start(payments(listener.local_addr().unwrap())).await;
+    let mut caller = Raw::connect(proxy.inbound.unwrap()).await;
+    caller.send(&headers(END_HEADERS, 1, &asking("POST", "/", &[]))).await;
+    caller.send(&frame(DATA, NONE, 1, b"half")).await;
+    let (mut endpoint, _) = listener.accept().await.unwrap();
+    let mut got = Vec::new();
+    while !got.ends_with(b"half\r\n") {
+        assert!(tokio::time::timeout(DEADLINE, endpoint.read_buf(&mut got)).await.unwrap().unwrap() > 0);
+    }
+    caller.send(&rst(1, 0)).await;
+    let _ = tokio::time::timeout(DEADLINE, endpoint.read_to_end(&mut got)).await.expect("the end");
+    assert!(got.ends_with(b"half\r\n"), "{}", String::from_utf8_lossy(&got));
+}
