@@ -67,9 +67,9 @@ pub(crate) struct Ask<'a> {
     pub(crate) tried: &'a [Arc<Endpoint>],
     /// What a consistent hash goes by; at random without it.
     pub(crate) key: Option<u64>,
-    /// The request tests the edge. It does not test an endpoint as well: its failure would say nothing
-    /// about the others.
-    pub(crate) edge_probe: bool,
+    /// It is sent to nobody as a test: it tests the edge, so that its failure would say nothing of an endpoint, or
+    /// nobody looks at how it fares.
+    pub(crate) tests_no_endpoint: bool,
     /// Whether it should go to another level and place than those it failed at.
     pub(crate) other_localities: bool,
 }
@@ -197,7 +197,7 @@ impl Set {
         {
             self.refresh(now);
         }
-        if ask.tried.is_empty() && !ask.edge_probe {
+        if ask.tried.is_empty() && !ask.tests_no_endpoint {
             let all =
                 || Box::new(self.groups.iter().flat_map(Group::endpoints)) as Box<dyn Iterator<Item = _>>;
             if let Some(endpoint) = self.probes.take(all, now) {

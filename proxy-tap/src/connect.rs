@@ -32,11 +32,12 @@ pub(crate) async fn handle(
     if !body.is_end_stream() {
         return close(reply::fail(call, 400, flag::BAD_REQUEST, "CONNECT has no body"));
     }
-    // Only who is connected knows whether it was a good one, so it tests no edge.
-    if let Admission::Refused(refusal) = upstream.admit(Instant::now(), &proxy.chance) {
-        return reply::refuse(call, refusal);
-    }
-    let (endpoint, up) = match tcp::connect(proxy, upstream).await {
+    let edge_probe = match upstream.admit(Instant::now(), &proxy.chance) {
+        Admission::Refused(refusal) => return reply::refuse(call, refusal),
+        Admission::Probe => true,
+        Admission::Normal => false,
+    };
+    let (endpoint, up) = match tcp::connect(proxy, upstream, edge_probe).await {
         Ok(connected) => connected,
         Err(Some(refused)) => {
             return reply::refuse(call, refused.refusal(upstream.applied().limits.limit(refused)));

@@ -57,7 +57,10 @@ pub(crate) fn send(proxy: &Arc<Proxy>, target: &Target, head: &Head, source: &So
     tokio::spawn(async move {
         let copy = async {
             let subset = subset.as_deref().unwrap_or_default();
-            let pick = upstream.pick(subset, &Ask::default(), &proxy.chance, Instant::now())?;
+            // Nobody looks at how it fares, so it is no test for a breaker.
+            let ask = Ask { tests_no_endpoint: true, ..Ask::default() };
+            let open = upstream.takes_copy(&proxy.chance);
+            let pick = upstream.pick(subset, &ask, &proxy.chance, Instant::now()).filter(|_| open)?;
             let protocol = pick.endpoint.protocol;
             let response = pick.endpoint.pool.send(protocol, &head, body, None).await.ok()?;
             let mut body = response.into_body();

@@ -23,7 +23,7 @@ use crate::pool::SendError;
 use crate::reply;
 use crate::route::{Ended, Hedge, RetryPolicy, retry_after};
 use crate::run::Proxy;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::{Endpoint, Origin, Upstream};
 
 /// Where the attempts of a request get its body from.
 #[derive(Debug)]
@@ -159,11 +159,26 @@ impl Sending<'_> {
         let ask = Ask {
             tried: if self.retries.reuse_hosts { &[] } else { tried },
             key: self.key,
-            edge_probe: self.edge_probe,
+            tests_no_endpoint: self.edge_probe,
             other_localities: self.retries.other_localities && !tried.is_empty(),
         };
         let pick = self.upstream.pick(self.subset, &ask, &self.proxy.chance, Instant::now())?;
         Some((pick.endpoint, self.edge_probe || pick.probe))
+    }
+
+    /// An endpoint for a hedge: none of those that are asked, and none as a test, which would be found out by the wrong
+    /// request.
+    fn another(&self, tried: &[Arc<Endpoint>], asked: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
+        let tried = if self.retries.reuse_hosts { &[] } else { tried };
+        let tried: Vec<_> = tried.iter().chain(asked).cloned().collect();
+        let ask = Ask {
+            tried: &tried,
+            key: self.key,
+            tests_no_endpoint: true,
+            other_localities: self.retries.other_localities,
+        };
+        let pick = self.upstream.pick(self.subset, &ask, &self.proxy.chance, Instant::now())?;
+        Some(pick.endpoint).filter(|one| !asked.iter().any(|asked| Arc::ptr_eq(asked, one)))
     }
 
     /// Attempts beside each other, each begun when those before have not answered in time; the first answer wins.
@@ -191,16 +206,15 @@ impl Sending<'_> {
                     biased;
                     Some((endpoint, outcome)) = running.next() => {
                         if matches!(outcome, Tried::Answered(..)) || running.is_empty() {
+                            tried.append(&mut asked);
                             break (endpoint, outcome);
                         }
-                        tried.push(endpoint);
                     }
                     () = sleep(hedge.after), if more => {
-                        let tried: Vec<_> = tried.iter().chain(&asked).cloned().collect();
-                        let another = self.pick(&tried).filter(|(one, _)| !asked.iter().any(|a| Arc::ptr_eq(a, one)));
+                        let another = self.another(tried, &asked);
                         let budget = || self.applied.budget().withdraw(Instant::now());
                         match another.zip(copies.copy()).filter(|_| budget()) {
-                            Some(((endpoint, _), body)) => {
+                            Some((endpoint, body)) => {
                                 hedges += 1;
                                 asked.push(Arc::clone(&endpoint));
                                 running.push(one(endpoint, body, call));
@@ -345,8 +359,12 @@ impl Sending<'_> {
         if self.upstream.ever_had_one() {
             return reply::fail(call, 503, flag::NO_ENDPOINT, &format!("`{name}` has no endpoint now"));
         }
-        let message = format!("`{name}` is unknown: neither the registry nor --endpoints has it");
-        reply::fail(call, 503, flag::NO_ROUTE, &message)
+        let why = match self.upstream.origin() {
+            Origin::File | Origin::Policy => "has no endpoint: its list of them is empty",
+            Origin::Dns => "has no endpoint: the DNS has not told one yet",
+            Origin::Registry | Origin::External => "is unknown: neither the registry nor --endpoints has it",
+        };
+        reply::fail(call, 503, flag::NO_ROUTE, &format!("`{name}` {why}"))
     }
 
     fn give_up(&self, mut call: Call, failed: Failed) -> Response<ReplyBody> {

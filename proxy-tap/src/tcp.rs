@@ -33,11 +33,15 @@ pub(crate) async fn forward(
     let (client, server) = (Arc::clone(&proxy.identity), Arc::clone(&upstream.party));
     let mut flow = open(proxy, Direction::Outbound, client, server, caller);
     flow.flow.sni = sni.map(Arc::from);
-    if let Admission::Refused(refusal) = upstream.admit(Instant::now(), &proxy.chance) {
-        flow.flow.flags = flag::REFUSED;
-        return tracing::debug!(service = %upstream.name, by = %refusal.by, "connection refused");
-    }
-    let (endpoint, mut up) = match connect(proxy, upstream).await {
+    let edge_probe = match upstream.admit(Instant::now(), &proxy.chance) {
+        Admission::Refused(refusal) => {
+            flow.flow.flags = flag::REFUSED;
+            return tracing::debug!(service = %upstream.name, by = %refusal.by, "connection refused");
+        }
+        Admission::Probe => true,
+        Admission::Normal => false,
+    };
+    let (endpoint, mut up) = match connect(proxy, upstream, edge_probe).await {
         Ok(connected) => connected,
         Err(None) => {
             flow.flow.flags = flag::NO_CONNECTION;
@@ -103,13 +107,15 @@ async fn pass(mut flow: OpenFlow, to: &Endpoint, down: &mut Conn, up: &mut Conn)
 }
 
 /// A connection to an endpoint, and which; or the bound that it would have exceeded, if that is why there is none.
+/// Whether it is made is all that the breaker hears, also where it tests the edge.
 pub(crate) async fn connect(
     proxy: &Arc<Proxy>,
     upstream: &Arc<Upstream>,
+    edge_probe: bool,
 ) -> Result<(Arc<Endpoint>, Conn), Option<Refused>> {
     let mut tried = Vec::new();
     for _ in 0..TRIES {
-        let ask = Ask { tried: &tried, ..Ask::default() };
+        let ask = Ask { tried: &tried, tests_no_endpoint: edge_probe, ..Ask::default() };
         let picked = upstream.pick("", &ask, &proxy.chance, Instant::now()).ok_or(None)?;
         let endpoint = picked.endpoint;
         let started = Instant::now();
@@ -124,7 +130,7 @@ pub(crate) async fn connect(
             Err(_) => Kind::NoConnection,
         };
         let (ok, latency) = (connected.is_ok(), started.elapsed());
-        upstream.result(&endpoint, Outcome { ok, latency, probe: picked.probe, kind });
+        upstream.result(&endpoint, Outcome { ok, latency, probe: edge_probe || picked.probe, kind });
         match connected {
             Ok(conn) => return Ok((endpoint, conn)),
             Err(error) => {

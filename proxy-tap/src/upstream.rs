@@ -389,6 +389,16 @@ impl Upstream {
         self.ever_had_one.load(Ordering::Relaxed)
     }
 
+    /// Whether its name is one of the mesh, with endpoints now or without. One that the registry was asked for and has
+    /// never had may be any host's.
+    pub(crate) fn is_of_mesh(&self) -> bool {
+        match self.origin() {
+            Origin::File | Origin::Policy | Origin::Dns => true,
+            Origin::Registry => self.ever_had_one(),
+            Origin::External => false,
+        }
+    }
+
     /// Asks the breaker of the edge.
     pub(crate) fn admit(&self, now: Instant, chance: &Chance) -> Admission {
         let share = self.edge.share();
@@ -402,6 +412,12 @@ impl Upstream {
             return Admission::Normal;
         }
         self.breakers().edge_refusal().map_or(Admission::Normal, Admission::Refused)
+    }
+
+    /// Whether the breaker of the edge lets a copy of a request through, which is never a test.
+    pub(crate) fn takes_copy(&self, chance: &Chance) -> bool {
+        let share = self.edge.share();
+        share >= 1.0 || (share > 0.0 && chance.happens(share))
     }
 
     /// Tells the breakers how an attempt went; takes their lock for failures and probes alone.

@@ -219,7 +219,7 @@ fn a_probe_goes_to_one_that_is_out_and_only_when_it_is_due() {
     for tenth in 0..200 {
         fixture.now = start + Duration::from_millis(100 * tenth);
         let tried = Ask { tried: &fixture.all[..1], ..Ask::default() };
-        for ask in [tried, Ask { edge_probe: true, ..Ask::default() }] {
+        for ask in [tried, Ask { tests_no_endpoint: true, ..Ask::default() }] {
             assert!(!fixture.set.pick(&ask, &fixture.chance, fixture.now).unwrap().probe);
         }
         let pick = fixture.set.pick(&Ask::default(), &fixture.chance, fixture.now).unwrap();
@@ -280,7 +280,7 @@ proptest! {
         let may = |i: usize| states[i].0 > 0 && states[i].1 > 0;
         let fresh = (0..states.len()).any(|i| may(i) && !states[i].2);
         for other_localities in [false, true] {
-            let ask = Ask { tried: &tried, key, other_localities, edge_probe: false };
+            let ask = Ask { tried: &tried, key, other_localities, tests_no_endpoint: false };
             match fixture.pick(&ask) {
                 Some(i) => prop_assert!(may(i) && !(fresh && states[i].2), "{i}"),
                 None => prop_assert!(!(0..states.len()).any(may)),

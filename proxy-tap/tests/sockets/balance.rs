@@ -243,7 +243,7 @@ async fn least_request_keeps_away_from_an_endpoint_that_is_busy() {
 #[tokio::test]
 async fn a_service_without_endpoints_is_answered_for_with_503() {
     let proxy = start(cart(&[])).await;
-    let unknown = "`payments` is unknown: neither the registry nor --endpoints has it";
+    let unknown = "`payments` has no endpoint: its list of them is empty";
     let answer = get(to_payments(&proxy), "/").await;
     assert_eq!((answer.status, answer.text().trim_end()), (503, unknown));
     assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
