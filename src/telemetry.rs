@@ -25,14 +25,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, reload};
 use weir_collector::decode::{self, DeltaState, Series, Signal};
 use weir_model::prometheus::Otlp;
 use weir_model::{Clock, TenantId, limits};
-use weir_proxy_tap::LogFilter;
+use weir_proxy_tap::{LogFilter, log_lines};
 use weir_storage::{Storage, WriteBatch};
 
 use crate::export::{self, Outcome};
@@ -58,9 +58,10 @@ pub(crate) fn start_log(quiet: &str) {
 
 /// [`start_log`] for a proxy, whose admin page may change which lines there are.
 pub(crate) fn start_proxy_log() -> LogFilter {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = log_lines::start_filter("info");
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(log_lines::has_colours()).with_filter(filter);
     if tracing_subscriber::registry().with(lines).try_init().is_err() {
         tracing::debug!("the log was started before");
     }
@@ -69,8 +70,9 @@ pub(crate) fn start_proxy_log() -> LogFilter {
 
 /// [`start_log`], and makes own spans where `settings` ask for them: they come out of the outbox.
 pub(crate) fn start(quiet: &str, settings: &Settings) -> Option<Outbox> {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    let filter = log_lines::start_filter(quiet);
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(log_lines::has_colours()).with_filter(filter);
     let (provider, outbox) = (settings.sample > 0.0).then(|| provider(settings.sample)).unzip();
     let spans = provider.map(|provider: SdkTracerProvider| {
         tracing_opentelemetry::layer()

@@ -15,8 +15,6 @@ use serde_json::json;
 use crate::body::{Incoming, ReplyBody};
 use crate::run::Proxy;
 
-pub use control::LogFilter;
-
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Prometheus' text format.

@@ -18,7 +18,6 @@ use http::{Request, Response};
 
 use crate::body::{Incoming, ReplyBody};
 use crate::config::UnknownHosts;
-use crate::dial::Dialled;
 use crate::explicit;
 use crate::http1::Malformed;
 use crate::io::Conn;
@@ -62,17 +61,14 @@ impl Captured {
         self.there.get_or_init(find).clone()
     }
 
-    /// The service called `name`, if it is one of the mesh and has endpoints.
+    /// The service called `name`, if it is one of the mesh.
     async fn by_name(&self, name: &str) -> Option<Arc<Upstream>> {
-        let known = explicit::known(&self.proxy, name).await;
-        known.filter(|known| !known.endpoints().is_empty())
+        explicit::known(&self.proxy, name).await.filter(|known| known.is_of_mesh())
     }
 
-    /// Whether it is a connection of the proxy's. Asked when its first bytes are there, or are overdue: by then
-    /// whoever made it has noted it.
+    /// Whether it is a connection of the proxy's.
     fn is_own(&self, destination: SocketAddr) -> bool {
-        let has = |dialled: &Arc<Dialled>| dialled.has(self.caller.address, destination);
-        let is_own = self.proxy.dialled.as_ref().is_some_and(has);
+        let is_own = self.proxy.is_itself(&self.caller);
         if is_own && !LOOP_TOLD.swap(true, Ordering::Relaxed) {
             tracing::error!(%destination, "{LOOP}");
         }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-pub use crate::admin::LogFilter;
 pub use crate::discovery::Target;
+pub use crate::log_lines::LogFilter;
 pub use crate::tls::TlsFiles;
 pub use args::ProxyArgs;
 pub(crate) use endpoints::{Services, is_authority, is_label, is_name, read, services};
@@ -27,16 +27,17 @@ pub struct ConfigMistake {
     pub flag: String,
     /// What it takes.
     pub expected: String,
-    /// What was given; empty where nothing was.
-    pub got: String,
+    /// What was given, where `expected` does not tell it.
+    pub got: Option<String>,
 }
 
 impl fmt::Display for ConfigMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: expected {}", self.flag, self.expected)?;
-        match self.got.as_str() {
-            "" => f.write_str(", got nothing"),
-            got => write!(f, ", got `{got}`"),
+        match self.got.as_deref() {
+            None => Ok(()),
+            Some("") => f.write_str(", got nothing"),
+            Some(got) => write!(f, ", got `{got}`"),
         }
     }
 }

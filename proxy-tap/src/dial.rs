@@ -39,8 +39,8 @@ pub(crate) async fn open(address: &str, mark: Option<u32>) -> io::Result<TcpStre
 /// Where a connection comes from and where it goes.
 type Ends = (SocketAddr, SocketAddr);
 
-/// The proxy's own connections that are open. Kept where connections are captured: one of them that is captured
-/// would be made again, and captured again, until nothing is left to make one of.
+/// The proxy's own connections that are open. Kept where one of them may come back to it, captured or sent to its own
+/// address: it would be made again, and come back again, until nothing is left to make one of.
 #[derive(Debug, Default)]
 pub(crate) struct Dialled(Mutex<HashSet<Ends>>);
 

@@ -111,6 +111,21 @@ pub(crate) fn bind(config: &Config, mut inherited: Vec<Inherited>) -> Result<Vec
     Door::wanted(config).into_iter().map(bind_one).collect()
 }
 
+/// Whether none of them is where the application should be: what came in there would come in again for ever.
+pub(crate) fn lead_elsewhere(all: &[Bound], app: Option<&str>) -> Result<(), StartError> {
+    let Some(app) = app else { return Ok(()) };
+    let at = app.replace("localhost", "127.0.0.1").parse::<SocketAddr>();
+    let is_there = |one: &&Bound| {
+        let (ours, ip) = (one.address, at.as_ref().map(SocketAddr::ip));
+        at.as_ref().is_ok_and(|at| at.port() == ours.port())
+            && ip.is_ok_and(|ip| ip == ours.ip() || (ours.ip().is_unspecified() && ip.is_loopback()))
+    };
+    match all.iter().find(is_there) {
+        Some(one) => Err(StartError::Loop { app: app.to_owned(), what: one.door.flag() }),
+        None => Ok(()),
+    }
+}
+
 impl Bound {
     /// Adds sockets until each worker has one. Connections wait in a socket from the moment it listens, so this
     /// comes when nothing can fail any more.

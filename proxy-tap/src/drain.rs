@@ -163,17 +163,33 @@ pub(crate) struct Tally {
     /// Which listener.
     pub(crate) name: String,
     accepted: AtomicU64,
+    unproven: AtomicU64,
     open: AtomicUsize,
 }
 
 impl Tally {
     pub(crate) fn new(name: String) -> Arc<Self> {
-        Arc::new(Self { name, accepted: AtomicU64::new(0), open: AtomicUsize::new(0) })
+        Arc::new(Self {
+            name,
+            accepted: AtomicU64::new(0),
+            unproven: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+        })
     }
 
     /// Connections so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Counts one that was refused before its first request: it came without TLS, or could not agree on it.
+    pub(crate) fn count_unproven(&self) {
+        self.unproven.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that were refused for want of TLS so far.
+    pub(crate) fn unproven(&self) -> u64 {
+        self.unproven.load(Ordering::Relaxed)
     }
 
     /// Connections there are.

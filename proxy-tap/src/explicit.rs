@@ -33,6 +33,9 @@ impl Explicit {
 
 impl Service for Explicit {
     async fn call(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+        if self.proxy.is_itself(&self.caller) {
+            return reply::plain(508, "the request leads back to the proxy that sends it");
+        }
         // The proxy would have to encrypt what it was sent in the clear.
         if request.uri().scheme_str() == Some("https") {
             return reply::plain(400, "https is asked for by CONNECT");
@@ -73,7 +76,7 @@ pub(crate) fn destination(request: &Request<Incoming>) -> Option<(String, u16)> 
 pub(crate) async fn find(proxy: &Arc<Proxy>, host: &str, port: u16) -> Option<Arc<Upstream>> {
     let known = known(proxy, host).await;
     let is_last = proxy.config.unknown_hosts == UnknownHosts::Deny;
-    if let Some(known) = known.filter(|known| is_last || !known.endpoints().is_empty()) {
+    if let Some(known) = known.filter(|known| is_last || known.is_of_mesh()) {
         return Some(known);
     }
     match proxy.config.unknown_hosts {
@@ -82,7 +85,7 @@ pub(crate) async fn find(proxy: &Arc<Proxy>, host: &str, port: u16) -> Option<Ar
     }
 }
 
-/// The service of the mesh called `host`, which may have no endpoints: one that is known, or that the registry has.
+/// The service called `host`: one that is known, which need not be of the mesh, or that the registry has.
 pub(crate) async fn known(proxy: &Arc<Proxy>, host: &str) -> Option<Arc<Upstream>> {
     let bare = host.trim_end_matches('.');
     if let Some(known) = proxy.services.get(bare) {

@@ -63,6 +63,7 @@ mod upstream;
 mod admin;
 mod call;
 mod chance;
+pub mod log_lines;
 mod mesh;
 mod telemetry;
 mod times;

@@ -18,7 +18,7 @@ use crate::body::{Incoming, ReplyBody};
 use crate::detect::client_hello::{Sni, sni};
 use crate::detect::proxy_header::{self, Parsed};
 use crate::detect::{Detected, detect};
-use crate::drain::Gate;
+use crate::drain::{Gate, Tally};
 use crate::http1::{self, Malformed};
 use crate::http2;
 use crate::io::{Conn, Io};
@@ -99,11 +99,11 @@ pub(crate) async fn serve<S: Service>(
     let mut connections = JoinSet::new();
     let begin = |connections: &mut JoinSet<()>, (stream, address, permit): Accepted| {
         let (service, stop, entrance) = (service.clone(), gate.stop.clone(), Arc::clone(&entrance));
-        let counted = gate.tally.count();
+        let (counted, tally) = (gate.tally.count(), Arc::clone(&gate.tally));
         connections.spawn(async move {
             let _counted = (permit, counted);
             let _ = stream.set_nodelay(true);
-            connection(stream, address, &entrance, service, stop).await;
+            connection((stream, address), &entrance, service, stop, &tally).await;
         });
     };
     loop {
@@ -146,11 +146,11 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepte
 }
 
 async fn connection<S: Service>(
-    stream: TcpStream,
-    address: SocketAddr,
+    (stream, address): (TcpStream, SocketAddr),
     entrance: &Entrance,
     service: impl Fn(Caller) -> S,
     stop: CancellationToken,
+    tally: &Tally,
 ) {
     let captured = entrance.captured;
     let local = if captured { original_destination(&stream) } else { stream.local_addr().ok() };
@@ -178,7 +178,10 @@ async fn connection<S: Service>(
             let Some((first, stream)) = conn.into_tcp() else { return };
             let accepted = match identity.accept(first, stream).await {
                 Ok(accepted) => accepted,
-                Err(error) => return tracing::debug!(%address, %error, "TLS handshake failed"),
+                Err(error) => {
+                    tally.count_unproven();
+                    return tracing::debug!(%address, %error, "TLS handshake failed");
+                }
             };
             caller.is_mutual_tls = true;
             let is_http2 = tls::is_http2(&accepted);
@@ -189,7 +192,10 @@ async fn connection<S: Service>(
             }
         }
         (Ok(Ok(_)), _) if entrance.plaintext => plain(conn, service(caller), stop).await,
-        (Ok(Ok(_)), _) => tracing::debug!(%address, "came without TLS, refused"),
+        (Ok(Ok(_)), _) => {
+            tally.count_unproven();
+            tracing::debug!(%address, "came without TLS, refused");
+        }
         _ => {}
     }
 }

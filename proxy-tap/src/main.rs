@@ -8,9 +8,9 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, reload};
+use tracing_subscriber::{Layer, reload};
 use weir_model::{Clock, UnixNanos};
-use weir_proxy_tap::{Config, LogFilter, ProxyArgs, Running, beside, make_room, start};
+use weir_proxy_tap::{Config, LogFilter, ProxyArgs, Running, beside, log_lines, make_room, start};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -59,9 +59,12 @@ fn main() -> ExitCode {
 
 /// Sends log lines to stderr; what is returned changes which.
 fn start_log() -> LogFilter {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = log_lines::start_filter("info");
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(log_lines::has_colours())
+        .with_filter(filter);
     tracing_subscriber::registry().with(lines).init();
     LogFilter::reloading(handle)
 }

@@ -89,22 +89,26 @@ pub(crate) async fn handle(
     if let Some(answer) = route.preflight(&view) {
         return reply::own(call, answer);
     }
+    let origin = route.origin(&parts.headers);
     let (delay, abort) = route.fault(&proxy.chance);
     if let Some(delay) = delay {
         call.facts.flags = flag::DELAYED;
         sleep(delay).await;
     }
     if let Some(abort) = abort {
-        return match abort {
+        let mut response = match abort {
             Abort::Http(status) => reply::fail(call, status, flag::ABORTED, "fault on purpose"),
             Abort::Grpc(code) => reply::grpc(call, code, flag::ABORTED, "fault on purpose"),
         };
+        route.permit(origin, response.headers_mut());
+        return response;
     }
     let standing = match route.admit(&view, Instant::now()) {
         Verdict::Allowed(standing) => standing,
         Verdict::Refused(standing) => {
             let mut response = reply::fail(call, 429, flag::RATE_LIMITED, "too many requests");
             standing.tell(response.headers_mut());
+            route.permit(origin, response.headers_mut());
             return response;
         }
     };
@@ -123,7 +127,6 @@ pub(crate) async fn handle(
         }
     };
     let to_applied = if leads_away { to.applied() } else { Arc::clone(&applied) };
-    let origin = route.origin(&parts.headers);
     call.facts.server = Arc::clone(&to.party);
     let way = Way { proxy, upstream: to, applied: &to_applied, target, route: Some(route), prefix };
     let (mut response, cookie) = way.send(call, parts, body, caller).await;

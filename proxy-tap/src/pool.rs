@@ -285,6 +285,13 @@ impl Pool {
         }
     }
 
+    /// [`Self::expire`], where it is time to look.
+    pub(crate) fn expire_if_due(&self, now: Instant) {
+        if self.terms.is_due(now) {
+            self.expire(now);
+        }
+    }
+
     /// Whether a connection is there that a request could take.
     pub(crate) fn has_idle(&self) -> bool {
         self.workers.iter().any(|worker| !lock(&worker.idle).is_empty() || !worker.shared.is_empty())

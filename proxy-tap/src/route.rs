@@ -174,7 +174,7 @@ impl Route {
         self.timeout.map_or_else(|| Patience::head(default), Patience::whole)
     }
 
-    /// The origin of the request, where CORS allows it: for [`Route::respond`].
+    /// The origin of the request, where CORS allows it: for [`Route::respond`] and [`Route::permit`].
     pub(crate) fn origin(&self, request: &HeaderMap) -> Option<HeaderValue> {
         self.cors().and_then(|cors| cors.origin(request))
     }
@@ -183,6 +183,11 @@ impl Route {
     pub(crate) fn respond(&self, target: &Target, origin: Option<HeaderValue>, response: &mut HeaderMap) {
         target.response.apply(response);
         self.response.apply(response);
+        self.permit(origin, response);
+    }
+
+    /// Lets a page of the allowed origin see a response, whoever made it.
+    pub(crate) fn permit(&self, origin: Option<HeaderValue>, response: &mut HeaderMap) {
         if let Some(cors) = self.cors() {
             cors.permit(origin, response);
         }

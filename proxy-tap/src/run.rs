@@ -27,64 +27,27 @@ use crate::dial::{self, Dialled, ToCollector};
 use crate::doors::{self, Bound, Door};
 use crate::drain::{Drain, Tally, Why};
 use crate::http1::Malformed;
+use crate::listen::Caller;
 use crate::mirror::Mirrors;
 use crate::route::Buckets;
 use crate::services::Services;
 use crate::sources::Sources;
-use crate::takeover::{self, Held, Offer, Predecessor, TakeoverError};
+use crate::takeover::{self, Held, Offer, Predecessor};
 use crate::telemetry::{self, Exporter, Observe, Tap};
-use crate::tls::{Identity, TlsError};
+use crate::tls::Identity;
 use crate::trace::Share;
 use crate::upstream::{Connecting, Endpoint, Origin, Upstream};
 use crate::{headers, mesh, sources, worker};
+
+pub use error::StartError;
+
+mod error;
 
 /// How often breakers look at the clock.
 const BREAKER_TICK: Duration = Duration::from_millis(100);
 
 /// How long a new process that takes over waits to hear where its services are.
 const LEARNING: Duration = Duration::from_secs(2);
-
-/// Why a proxy did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener's address cannot be had.
-    #[error("cannot listen on `{address}` for {what}: {source}; choose another with {what}")]
-    Listen {
-        /// The flag that gave it.
-        what: String,
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The collector's address is not one.
-    #[error("`{0}` is not an address of a collector; give --collector host:port or none")]
-    Collector(String),
-    /// Certificate, key or authorities cannot be used.
-    #[error("no encryption: {0}")]
-    Tls(#[from] TlsError),
-    /// Connections cannot be marked.
-    #[error(
-        "cannot mark connections with {mark}: {source}; give the process CAP_NET_ADMIN, or leave --mark out"
-    )]
-    Mark {
-        /// The mark.
-        mark: u32,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A worker's thread could not be started.
-    #[error("cannot start a worker: {0}")]
-    Worker(io::Error),
-    /// The process before keeps its listeners, or the next one could not get at these.
-    #[error("no hand-over by `{path}` (--takeover): {source}", path = .path.display())]
-    Takeover {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: TakeoverError,
-    },
-}
 
 /// What every task of a proxy shares.
 #[derive(Debug)]
@@ -105,7 +68,7 @@ pub(crate) struct Proxy {
     pub(crate) started: Instant,
     /// Where inbound requests arrive.
     pub(crate) inbound: Option<SocketAddr>,
-    /// Its own connections, where others are captured.
+    /// Its own connections, where others may lead back to it.
     pub(crate) dialled: Option<Arc<Dialled>>,
     /// The connections of each listener.
     pub(crate) tallies: Vec<Arc<Tally>>,
@@ -172,6 +135,13 @@ impl Proxy {
         let upstream = Upstream::new(name, breakers, (origin, endpoints), self.connecting());
         self.apply_to(&upstream, None);
         upstream
+    }
+
+    /// Whether `caller` is this proxy. Asked when its first bytes are there, or are overdue: by then whoever made the
+    /// connection has noted it.
+    pub(crate) fn is_itself(&self, caller: &Caller) -> bool {
+        let own = self.dialled.as_ref().zip(caller.local);
+        own.is_some_and(|(dialled, destination)| dialled.has(caller.address, destination))
     }
 
     /// The local application as an endpoint of this very service.
@@ -246,6 +216,7 @@ pub async fn start(mut config: Config, clock: Clock, seed: u64) -> Result<Runnin
     let connect = |collector| enter(beside.as_ref(), || connect_lazily(collector, config.mark));
     let channel = config.collector.as_deref().map(connect).transpose()?;
     let (handing, bound) = doors(&config).await?;
+    doors::lead_elsewhere(&bound, config.app.as_deref())?;
     let proxy = assemble(config, own_identity, &bound, clock, chance, channel.is_some());
     let started = begin(&proxy, handing, bound, channel).await;
     if started.is_err() {
@@ -311,8 +282,9 @@ async fn begin(
         _ => None,
     });
     let outbound = outbound.collect();
-    let workers = serve(proxy, bound)?;
-    enter(beside, || rest.spawn(tick(Arc::clone(proxy), proxy.drain.rest.clone())));
+    let app = proxy.application();
+    let workers = serve(proxy, bound, app.as_ref())?;
+    enter(beside, || rest.spawn(tick(Arc::clone(proxy), app, proxy.drain.rest.clone())));
     let exporter = channel.map(|channel| Exporter {
         tap: Arc::clone(&proxy.tap),
         channel,
@@ -385,8 +357,11 @@ async fn drained(proxy: Arc<Proxy>, joined: Option<JoinHandle<()>>) {
 
 /// Serves the first listener of each door here and the others on threads of their own; several on each where there
 /// are more of them than workers.
-fn serve(proxy: &Arc<Proxy>, bound: Vec<Bound>) -> Result<Vec<std::thread::JoinHandle<()>>, StartError> {
-    let app = proxy.application();
+fn serve(
+    proxy: &Arc<Proxy>,
+    bound: Vec<Bound>,
+    app: Option<&Arc<Endpoint>>,
+) -> Result<Vec<std::thread::JoinHandle<()>>, StartError> {
     let workers = proxy.config.workers.max(1);
     let mut shares: Vec<Vec<(Door, StdListener, Arc<Tally>)>> = (0..workers).map(|_| Vec::new()).collect();
     for (one, tally) in bound.into_iter().zip(&proxy.tallies) {
@@ -400,13 +375,13 @@ fn serve(proxy: &Arc<Proxy>, bound: Vec<Bound>) -> Result<Vec<std::thread::JoinH
             for (door, listener, tally) in share {
                 let address = listener.local_addr().map_err(StartError::Worker)?;
                 let failed = |source| StartError::Listen { what: door.flag(), address, source };
-                let serve = || doors::serve(proxy, &door, listener, app.as_ref(), &tally);
+                let serve = || doors::serve(proxy, &door, listener, app, &tally);
                 let beside = proxy.config.beside.as_ref().filter(|_| door == Door::Admin);
                 enter(beside, serve).map_err(failed)?;
             }
             continue;
         }
-        let (proxy, app) = (Arc::clone(proxy), app.clone());
+        let (proxy, app) = (Arc::clone(proxy), app.cloned());
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
         let work = move || {
@@ -526,7 +501,7 @@ fn assemble(
         started: now,
         own_identity,
         inbound: bound.iter().find(|one| one.door == Door::Inbound).map(|one| one.address),
-        dialled: config.capture.map(|_| Arc::default()),
+        dialled: config.capture.or(config.http_proxy).map(|_| Arc::default()),
         tallies: bound.iter().map(|one| Tally::new(one.door.name())).collect(),
         drain: Drain::new(),
         malformed: AtomicU64::new(0),
@@ -556,8 +531,8 @@ fn assemble(
     proxy
 }
 
-/// Lets the breakers of all upstreams notice that time has gone by.
-async fn tick(proxy: Arc<Proxy>, stop: CancellationToken) {
+/// Lets the breakers of all upstreams, and connections that nobody uses, notice that time has gone by.
+async fn tick(proxy: Arc<Proxy>, app: Option<Arc<Endpoint>>, stop: CancellationToken) {
     let mut every = tokio::time::interval(BREAKER_TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -566,6 +541,9 @@ async fn tick(proxy: Arc<Proxy>, stop: CancellationToken) {
             _ = every.tick() => {}
         }
         let now = Instant::now();
+        if let Some(app) = &app {
+            app.pool.expire_if_due(now);
+        }
         for upstream in proxy.services.all() {
             upstream.breakers().tick(now);
             upstream.sets().tick(now);

@@ -1,56 +1,15 @@
 //! What the admin page takes instead of only telling: another filter of log lines, and the word to leave.
 
-use std::fmt;
-use std::sync::Arc;
-
 use http::header::ORIGIN;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
-use tracing_subscriber::{EnvFilter, reload};
 use weir_model::limits;
 
 use super::{JSON, answer, error};
 use crate::body::{Incoming, ReplyBody};
 use crate::drain::Why;
 use crate::run::Proxy;
-
-type SetFilter = dyn Fn(&str) -> Result<(), String> + Send + Sync;
-
-/// Which log lines the program writes: its own, since a library has no say in that, handed to the proxy so that the
-/// admin page can ask and change it.
-#[derive(Clone)]
-pub struct LogFilter {
-    get: Arc<dyn Fn() -> String + Send + Sync>,
-    set: Arc<SetFilter>,
-}
-
-impl LogFilter {
-    /// `get` tells the filter as text, such as `info,weir_proxy_tap=debug`; `set` puts another in its place, or says
-    /// what is wrong with it.
-    pub fn new(
-        get: impl Fn() -> String + Send + Sync + 'static,
-        set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
-        Self { get: Arc::new(get), set: Arc::new(set) }
-    }
-
-    /// The filter behind `handle`, which the program has put before what writes its lines.
-    pub fn reloading<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> Self {
-        let asked = handle.clone();
-        let set = move |text: &str| {
-            let filter = EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
-            handle.reload(filter).map_err(|error| error.to_string())
-        };
-        Self::new(move || asked.with_current(EnvFilter::to_string).unwrap_or_default(), set)
-    }
-}
-
-impl fmt::Debug for LogFilter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LogFilter").field(&(self.get)()).finish()
-    }
-}
 
 /// Does what a request other than a reading one asks for.
 pub(super) async fn handle(proxy: &Proxy, request: Request<Incoming>) -> Response<ReplyBody> {

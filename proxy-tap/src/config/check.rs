@@ -19,7 +19,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn mistake(&mut self, flag: &str, expected: impl Into<String>, got: &str) {
-        let (flag, expected, got) = (flag.to_owned(), expected.into(), got.to_owned());
+        let (flag, expected, got) = (flag.to_owned(), expected.into(), Some(got.to_owned()));
         self.mistakes.push(ConfigMistake { flag, expected, got });
     }
 

@@ -29,7 +29,7 @@ pub(super) const A_NAME: &str = "1 to 128 printable ASCII characters without spa
 pub(super) struct Problem {
     pub(super) path: String,
     pub(super) expected: String,
-    pub(super) got: String,
+    pub(super) got: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for List {
 /// The content of the file, or what keeps it from being read.
 pub(crate) fn read(file: &Path) -> Result<Vec<u8>, Vec<ConfigMistake>> {
     let mistake = |expected: String| {
-        let (flag, got) = ("--endpoints".to_owned(), file.display().to_string());
+        let (flag, got) = ("--endpoints".to_owned(), Some(file.display().to_string()));
         vec![ConfigMistake { flag, expected, got }]
     };
     let most = limits::CONFIG_FILE_BYTES;
@@ -125,14 +125,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
     let written: BTreeMap<String, List> = serde_json::from_slice(bytes).map_err(|error| {
         let expected =
             format!("JSON of the form {{\"service\": [{{\"address\": \"host:port\"}}]}} ({error})");
-        vec![Problem { path: String::new(), expected, got: String::new() }]
+        vec![Problem { path: String::new(), expected, got: None }]
     })?;
     let mut problems = Vec::new();
     let mut all = BTreeMap::new();
     for (service, List(list)) in written {
         let mut problem = |at: &str, expected: &str, got: &str| {
             let path = format!("#{service}{at}");
-            problems.push(Problem { path, expected: expected.to_owned(), got: got.to_owned() });
+            problems.push(Problem { path, expected: expected.to_owned(), got: Some(got.to_owned()) });
         };
         if !is_name(&service) {
             problem("", A_NAME, &service);
@@ -163,24 +163,23 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Services, Vec<Problem>> {
             for (name, value) in written.labels.iter().filter(|label| !is_label(*label)) {
                 problem(&format!("[{i}].labels"), A_NAME, &format!("{name}: {value}"));
             }
-            let mut number = |field: &str, expected: &str, number: Option<i64>, least: u32, most: u32| {
-                let Some(number) = number else { return least };
-                let fits = u32::try_from(number).ok().filter(|number| (least..=most).contains(number));
+            let mut number = |field: &str, number: Option<i64>, default: u32, most: u32| {
+                let Some(number) = number else { return default };
+                let fits = u32::try_from(number).ok().filter(|number| *number <= most);
                 fits.unwrap_or_else(|| {
-                    problem(&format!("[{i}].{field}"), expected, &number.to_string());
-                    least
+                    let expected = format!("a whole number from 0 to {most}");
+                    problem(&format!("[{i}].{field}"), &expected, &number.to_string());
+                    default
                 })
             };
-            let most = limits::ENDPOINT_WEIGHT;
-            let weight = number("weight", "a whole number from 1 to 65535", written.weight, 1, most);
-            let most = limits::ENDPOINT_PRIORITY;
-            let priority = number("priority", "a whole number from 0 to 65535", written.priority, 0, most);
+            let weight = number("weight", written.weight, 1, limits::ENDPOINT_WEIGHT);
+            let priority = number("priority", written.priority, 0, limits::ENDPOINT_PRIORITY);
             let protocol = match written.protocol.as_str() {
                 "" => Some(Protocol::default()),
                 name => Protocol::from_name(name),
             };
             if protocol.is_none() {
-                problem(&format!("[{i}].protocol"), "http or grpc", &written.protocol);
+                problem(&format!("[{i}].protocol"), "http, http2, grpc or tcp", &written.protocol);
             }
             let instance = Some(written.instance).filter(|name| !name.is_empty());
             let instance = instance.unwrap_or_else(|| written.address.clone());

@@ -14,7 +14,7 @@ pub(crate) fn read(file: &Path, own: Option<&TlsFiles>) -> Result<Policy, Vec<Co
     let mistake = |at: &str, expected: String| ConfigMistake {
         flag: format!("--policy {shown}{at}"),
         expected,
-        got: String::new(),
+        got: None,
     };
     let text = std::fs::read_to_string(file)
         .map_err(|error| vec![mistake("", format!("a readable file ({error})"))])?;

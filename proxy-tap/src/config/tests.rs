@@ -169,7 +169,7 @@ fn numbers_and_labels_of_the_endpoint_file_have_bounds() {
     let labels: Vec<_> = (0..65).map(|i| format!("\"l{i}\": \"\"")).collect();
     let text = format!(
         r#"{{"payments": [
-            {{"address": "h:1", "weight": 0, "priority": -1}},
+            {{"address": "h:1", "weight": -1, "priority": -1}},
             {{"address": "h:2", "weight": 65536, "priority": 65536, "region": "a b"}},
             {{"address": "h:3", "labels": {{"a b": "c", "d": "e;f"}}}},
             {{"address": "h:4", "labels": {{{}}}}}

@@ -88,6 +88,37 @@ async fn redirects_direct_answers_and_preflights_need_no_endpoint() {
     assert_eq!(send(&proxy, got("/x")).await.status, 503);
 }
 
+/// A browser would hide them from the page otherwise.
+#[tokio::test]
+async fn a_page_sees_the_proxys_own_refusals_too() {
+    let app = App::always(200, "").await;
+    let proxy = with(
+        r#"
+        [[service]]
+        host = "payments"
+        [[service.route]]
+        match = [{ path = { prefix = "/limited" } }]
+        cors = { allow_origins = [{ exact = "https://shop.example.com" }] }
+        rate_limit = [{ requests = 1, per = "1h" }]
+        [[service.route]]
+        cors = { allow_origins = [{ exact = "https://shop.example.com" }] }
+        fault = { abort = { status = 503, percent = 100 } }
+        "#,
+        &[app.address],
+    )
+    .await;
+    let seen_by = |answer: &Answer| answer.header("access-control-allow-origin").map(str::to_owned);
+    let mut statuses = vec![];
+    for path in ["/limited", "/limited", "/broken"] {
+        let answer = send(&proxy, got(path).header("origin", "https://shop.example.com")).await;
+        assert_eq!(seen_by(&answer).as_deref(), Some("https://shop.example.com"), "{path}");
+        statuses.push(answer.status);
+        let other = send(&proxy, got("/broken").header("origin", "https://elsewhere.example.com")).await;
+        assert_eq!(seen_by(&other), None);
+    }
+    assert_eq!(statuses, [200, 429, 503]);
+}
+
 #[tokio::test]
 async fn traffic_is_split_by_weight_between_subsets_and_other_services() {
     let (one, two, other) =

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use weir_model::{Clock, UnixNanos};
 use weir_proxy_tap::Config;
 use weir_proxy_tap::config::{Protocol, UnknownHosts};
 
@@ -127,6 +128,37 @@ async fn a_client_that_names_its_host_reaches_services_and_hosts_outside() {
 }
 
 #[tokio::test]
+async fn a_request_that_leads_back_to_the_proxy_ends_there() {
+    let proxy = start(Config { http_proxy: Some(any_port()), outbound: vec![], ..cart(&[]) }).await;
+    let at = proxy.http_proxy.unwrap();
+    for host in [at.to_string(), format!("localhost:{}", at.port())] {
+        let asked = request(Method::GET, "/healthz").header("host", host).body(empty()).unwrap();
+        assert_eq!(ask(at, asked).await.status, 508);
+    }
+    assert!(metric(&proxy, "weir_proxy_connections_accepted_total", &["http-proxy"]).await < 4.5);
+
+    let own = nobody().await;
+    let config = Config { inbound: Some(own), ..payments(own) };
+    let refused =
+        weir_proxy_tap::start(config, Clock::new(|| UnixNanos(1)), 7).await.unwrap_err().to_string();
+    assert!(refused.contains(&format!("--app {own} is where the proxy listens (--inbound)")), "{refused}");
+}
+
+/// Its name may be known outside as well, and whoever has it there is somebody else.
+#[tokio::test]
+async fn a_service_of_the_mesh_without_endpoints_is_looked_for_nowhere_else() {
+    let outside = App::always(200, "outside").await;
+    let name = format!("localhost:{}", outside.address.port());
+    let endpoints = [("localhost".to_owned(), vec![])].into();
+    let proxy =
+        start(Config { http_proxy: Some(any_port()), outbound: vec![], endpoints, ..cart(&[]) }).await;
+    let asked = request(Method::GET, &format!("http://{name}/")).header("host", "x").body(empty()).unwrap();
+    let answer = ask(proxy.http_proxy.unwrap(), asked).await;
+    assert_eq!((answer.status, outside.count()), (503, 0), "{}", answer.text());
+    assert!(answer.text().contains("`localhost` has no endpoint"), "{}", answer.text());
+}
+
+#[tokio::test]
 async fn two_proxies_prove_who_they_are_and_nobody_comes_in_without() {
     let authority = Authority::new();
     for protocol in [Protocol::Http, Protocol::Http2, Protocol::Tcp] {
@@ -151,6 +183,7 @@ async fn two_proxies_prove_who_they_are_and_nobody_comes_in_without() {
         // Plaintext gets nothing, not even an answer that tells what is behind.
         let answer = say(receiving.inbound.unwrap(), b"GET / HTTP/1.1\r\nhost: payments\r\n\r\n").await;
         assert_eq!(answer, "");
+        assert!((metric(&receiving, "weir_proxy_tls_errors_total", &["inbound"]).await - 1.0).abs() < 1e-9);
     }
 }
 
@@ -167,6 +200,10 @@ async fn a_wrong_name_and_a_foreign_authority_are_refused() {
         let answer = get(to_payments(&calling), "/").await;
         assert!(matches!(answer.status, 502 | 503), "{} {}", answer.status, answer.text());
         assert_eq!(app.count(), 0);
+        until("the failure to be counted", async || {
+            (metric(&receiving, "weir_proxy_tls_errors_total", &["inbound"]).await > 0.5).then_some(())
+        })
+        .await;
     }
 }
 

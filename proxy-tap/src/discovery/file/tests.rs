@@ -81,7 +81,7 @@ async fn services_come_change_and_go_with_the_file() {
 async fn a_broken_file_is_reported_and_changes_nothing() {
     let mut file = Watched::start(r#"{"cart": [{"address": "a:1"}]}"#);
     file.until(1, 0).await;
-    file.write(r#"{"cart": [{"address": "x", "weight": 0}, {"address": "a:1", "zone": "a b"}]}"#);
+    file.write(r#"{"cart": [{"address": "x", "weight": -1}, {"address": "a:1", "zone": "a b"}]}"#);
     file.until(1, 1).await;
     let path = file.folder.path().join("endpoints.json");
     let at = |place: &str| format!("--endpoints {}#cart{place}", path.display());
