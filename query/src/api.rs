@@ -73,6 +73,9 @@ pub fn router(state: State) -> Router {
         .merge(prometheus::routes())
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        // As Prometheus calls the two.
+        .route("/-/healthy", get(health::alive))
+        .route("/-/ready", get(health::ready))
         .with_state(state)
 }
 

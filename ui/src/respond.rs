@@ -14,7 +14,7 @@ use crate::files::{File, Site};
 pub(crate) type Answer = Response<Cow<'static, [u8]>>;
 
 /// Paths that belong to machines: an unknown one is an error there, never a page.
-const MACHINE_PREFIXES: [&str; 5] = ["/api", "/tempo", "/jaeger", "/mcp", "/metrics"];
+const MACHINE_PREFIXES: [&str; 7] = ["/api", "/v1", "/-", "/tempo", "/jaeger", "/mcp", "/metrics"];
 /// Vite puts a hash of the content into these names.
 const HASHED_PREFIX: &str = "assets/";
 

@@ -75,7 +75,15 @@ fn addresses_of_the_app_get_its_page() {
 
 #[test]
 fn unknown_endpoints_and_files_are_errors_not_pages() {
-    for path in ["/api", "/api/nothing", "/metrics", "/tempo/api/x", "/assets/old-9f.js", "/favicon.ico"] {
+    for path in [
+        "/api",
+        "/api/nothing",
+        "/metrics",
+        "/-/nothing",
+        "/tempo/api/x",
+        "/assets/old-9f.js",
+        "/favicon.ico",
+    ] {
         let answer = get(Site::Sample, path, &[]);
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
         assert!(body(&answer).starts_with(r#"{"error":{"code":"not_found""#), "{path}");

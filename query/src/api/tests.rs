@@ -198,6 +198,10 @@ async fn findings_hints_and_services_read_as_documented() {
 #[tokio::test]
 async fn the_process_says_that_it_lives_and_serves() {
     let state = state();
-    assert_eq!(get(&state, "/healthz").await.0, StatusCode::OK);
-    assert_eq!(get(&state, "/readyz").await, (StatusCode::OK, json!({"status": "ready"})));
+    for path in ["/healthz", "/-/healthy"] {
+        assert_eq!(get(&state, path).await.0, StatusCode::OK, "{path}");
+    }
+    for path in ["/readyz", "/-/ready"] {
+        assert_eq!(get(&state, path).await, (StatusCode::OK, json!({"status": "ready"})), "{path}");
+    }
 }
