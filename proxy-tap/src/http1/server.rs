@@ -241,7 +241,7 @@ async fn respond(
 ) -> Next {
     let (mut parts, mut body) = response.into_parts();
     let closes = parts.headers.remove(CONNECTION).is_some_and(|value| value == "close");
-    // A body that nobody reads ends the connection, unless the rest is short.
+    // A body that nobody reads ends the connection, unless the rest is short, and so does one that was not asked for.
     let mut keep_alive = keep_alive && !closes && (is_read(shared) || abandon(shared));
     if let ReplyBody::Tunnel(tunnel) = body {
         let framing = Framing { length: Length::UntilClose, head_only: false, connection: None };
@@ -318,9 +318,9 @@ async fn write_body(
     .await
 }
 
-/// Whether somebody has the request's body and may read on.
+/// Whether somebody has the request's body and may read on, of a caller that sends it.
 fn is_read(shared: &Handle) -> bool {
-    Arc::strong_count(shared) > 1
+    Arc::strong_count(shared) > 1 && !lock(shared).owes_continue
 }
 
 /// Whether the rest of the request body is read away, so that another request can follow.
