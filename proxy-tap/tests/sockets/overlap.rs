@@ -204,7 +204,7 @@ async fn a_conversation_goes_on_between_http1_and_http2() {
         stream.write_all(format!("4\r\nn{n:03}\r\n").as_bytes()).await.unwrap();
         let expected = format!("n{n:03}\r\n");
         while !answer.ends_with(expected.as_bytes()) {
-            let read = timeout(DEADLINE, stream.read_buf(&mut answer)).await.expect("piece {n} to come back");
+            let read = timeout(DEADLINE, stream.read_buf(&mut answer)).await.expect("a piece to come back");
             assert!(read.unwrap() > 0);
         }
     }
