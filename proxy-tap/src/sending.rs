@@ -361,7 +361,7 @@ impl Sending<'_> {
         }
         let why = match self.upstream.origin() {
             Origin::File | Origin::Policy => "has no endpoint: its list of them is empty",
-            Origin::Dns => "has no endpoint: the DNS has not told one yet",
+            Origin::Dns => "has no endpoint: its name has no address in the DNS yet",
             Origin::Registry | Origin::External => "is unknown: neither the registry nor --endpoints has it",
         };
         reply::fail(call, 503, flag::NO_ROUTE, &format!("`{name}` {why}"))
