@@ -58,10 +58,12 @@ pub(crate) fn start_log(quiet: &str) {
 
 /// [`start_log`] for a proxy, whose admin page may change which lines there are.
 pub(crate) fn start_proxy_log() -> LogFilter {
-    let filter = log_lines::start_filter("info");
+    let filter = log_lines::start_filter(std::env::var("WEIR_LOG").ok(), "info");
     let (filter, handle) = reload::Layer::new(filter);
-    let lines =
-        fmt::layer().with_writer(std::io::stderr).with_ansi(log_lines::has_colours()).with_filter(filter);
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(log_lines::has_colours(std::env::var("NO_COLOR").ok()))
+        .with_filter(filter);
     if tracing_subscriber::registry().with(lines).try_init().is_err() {
         tracing::debug!("the log was started before");
     }
@@ -70,9 +72,11 @@ pub(crate) fn start_proxy_log() -> LogFilter {
 
 /// [`start_log`], and makes own spans where `settings` ask for them: they come out of the outbox.
 pub(crate) fn start(quiet: &str, settings: &Settings) -> Option<Outbox> {
-    let filter = log_lines::start_filter(quiet);
-    let lines =
-        fmt::layer().with_writer(std::io::stderr).with_ansi(log_lines::has_colours()).with_filter(filter);
+    let filter = log_lines::start_filter(std::env::var("WEIR_LOG").ok(), quiet);
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(log_lines::has_colours(std::env::var("NO_COLOR").ok()))
+        .with_filter(filter);
     let (provider, outbox) = (settings.sample > 0.0).then(|| provider(settings.sample)).unzip();
     let spans = provider.map(|provider: SdkTracerProvider| {
         tracing_opentelemetry::layer()

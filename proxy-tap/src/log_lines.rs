@@ -51,19 +51,21 @@ pub(crate) fn parse(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(all.join(",")).map_err(|error| error.to_string())
 }
 
-/// The filter that `WEIR_LOG` says, `quiet` where it says none.
-pub fn start_filter(quiet: &str) -> EnvFilter {
-    let told = std::env::var("WEIR_LOG").ok().map(|text| parse(&text)).transpose();
-    told.unwrap_or_else(|problem| {
-        eprintln!("WEIR_LOG: {problem}; it is `{quiet}` now");
-        None
-    })
-    .unwrap_or_else(|| EnvFilter::new(quiet))
+/// The filter that `told`, which is `WEIR_LOG`, says; `quiet` where it says none.
+pub fn start_filter(told: Option<String>, quiet: &str) -> EnvFilter {
+    match told.map(|text| parse(&text)) {
+        Some(Ok(filter)) => filter,
+        Some(Err(problem)) => {
+            eprintln!("WEIR_LOG: {problem}; it is `{quiet}` now");
+            EnvFilter::new(quiet)
+        }
+        None => EnvFilter::new(quiet),
+    }
 }
 
-/// Whether log lines have colours: not in a file, nor where `NO_COLOR` is set.
-pub fn has_colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether log lines have colours: not in a file, nor where `no_color`, which is `NO_COLOR`, says anything.
+pub fn has_colours(no_color: Option<String>) -> bool {
+    std::io::stderr().is_terminal() && no_color.is_none_or(|text| text.is_empty())
 }
 
 impl fmt::Debug for LogFilter {

@@ -59,11 +59,11 @@ fn main() -> ExitCode {
 
 /// Sends log lines to stderr; what is returned changes which.
 fn start_log() -> LogFilter {
-    let filter = log_lines::start_filter("info");
+    let filter = log_lines::start_filter(std::env::var("WEIR_LOG").ok(), "info");
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(log_lines::has_colours())
+        .with_ansi(log_lines::has_colours(std::env::var("NO_COLOR").ok()))
         .with_filter(filter);
     tracing_subscriber::registry().with(lines).init();
     LogFilter::reloading(handle)
