@@ -42,7 +42,9 @@ pub(crate) fn parse(text: &str) -> Result<EnvFilter, String> {
     for one in all.iter().copied() {
         let (target, level) =
             one.rsplit_once('=').map_or((None, one), |(target, level)| (Some(target), level));
-        if level.parse::<LevelFilter>().is_err() || target.is_some_and(str::is_empty) {
+        // No level at all would be taken for `error`.
+        let is_level = !level.is_empty() && level.parse::<LevelFilter>().is_ok();
+        if !is_level || target.is_some_and(str::is_empty) {
             return Err(format!(
                 "expected a level (off, error, warn, info, debug, trace) or target=level, got `{one}`"
             ));
