@@ -114,11 +114,11 @@ pub(crate) fn bind(config: &Config, mut inherited: Vec<Inherited>) -> Result<Vec
 /// Whether none of them is where the application should be: what came in there would come in again for ever.
 pub(crate) fn lead_elsewhere(all: &[Bound], app: Option<&str>) -> Result<(), StartError> {
     let Some(app) = app else { return Ok(()) };
-    let at = app.replace("localhost", "127.0.0.1").parse::<SocketAddr>();
+    let Ok(at) = app.replace("localhost", "127.0.0.1").parse::<SocketAddr>() else { return Ok(()) };
     let is_there = |one: &&Bound| {
-        let (ours, ip) = (one.address, at.as_ref().map(SocketAddr::ip));
-        at.as_ref().is_ok_and(|at| at.port() == ours.port())
-            && ip.is_ok_and(|ip| ip == ours.ip() || (ours.ip().is_unspecified() && ip.is_loopback()))
+        let reaches =
+            one.address.ip() == at.ip() || (one.address.ip().is_unspecified() && at.ip().is_loopback());
+        one.address.port() == at.port() && reaches
     };
     match all.iter().find(is_there) {
         Some(one) => Err(StartError::Loop { app: app.to_owned(), what: one.door.flag() }),

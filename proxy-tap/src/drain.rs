@@ -163,7 +163,7 @@ pub(crate) struct Tally {
     /// Which listener.
     pub(crate) name: String,
     accepted: AtomicU64,
-    unproven: AtomicU64,
+    tls_errors: AtomicU64,
     open: AtomicUsize,
 }
 
@@ -172,7 +172,7 @@ impl Tally {
         Arc::new(Self {
             name,
             accepted: AtomicU64::new(0),
-            unproven: AtomicU64::new(0),
+            tls_errors: AtomicU64::new(0),
             open: AtomicUsize::new(0),
         })
     }
@@ -183,13 +183,13 @@ impl Tally {
     }
 
     /// Counts one that was refused before its first request: it came without TLS, or could not agree on it.
-    pub(crate) fn count_unproven(&self) {
-        self.unproven.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_tls_error(&self) {
+        self.tls_errors.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Connections that were refused for want of TLS so far.
-    pub(crate) fn unproven(&self) -> u64 {
-        self.unproven.load(Ordering::Relaxed)
+    pub(crate) fn tls_errors(&self) -> u64 {
+        self.tls_errors.load(Ordering::Relaxed)
     }
 
     /// Connections there are.

@@ -179,7 +179,7 @@ async fn connection<S: Service>(
             let accepted = match identity.accept(first, stream).await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tally.count_unproven();
+                    tally.count_tls_error();
                     return tracing::debug!(%address, %error, "TLS handshake failed");
                 }
             };
@@ -193,7 +193,7 @@ async fn connection<S: Service>(
         }
         (Ok(Ok(_)), _) if entrance.plaintext => plain(conn, service(caller), stop).await,
         (Ok(Ok(_)), _) => {
-            tally.count_unproven();
+            tally.count_tls_error();
             tracing::debug!(%address, "came without TLS, refused");
         }
         _ => {}

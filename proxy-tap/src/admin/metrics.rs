@@ -123,7 +123,7 @@ fn listeners(page: &mut Page, proxy: &Proxy) {
     let name = "weir_proxy_tls_errors_total";
     page.metric(name, "counter", "Connections that came without TLS or failed to agree on it, by listener.");
     for tally in &proxy.tallies {
-        page.sample(name, &[("listener", &tally.name)], tally.unproven() as f64);
+        page.sample(name, &[("listener", &tally.name)], tally.tls_errors() as f64);
     }
     let name = "weir_proxy_malformed_requests_total";
     page.metric(name, "counter", "Requests that could not be understood and were refused.");
